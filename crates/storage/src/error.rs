@@ -282,8 +282,8 @@ impl fmt::Display for StoreError {
             ),
             StoreError::Damaged(found) => write!(
                 formatter,
-                "the store is damaged ({found}); put a file made by `toolshed backup` in its place with `toolshed restore`, \
-                 or remove it to start over"
+                "the store is damaged ({found}); put a backup in its place with the command `restore`, or remove it to \
+                 start over"
             ),
             StoreError::Full => formatter
                 .write_str("the disk or this account's quota is full; free some space"),
@@ -331,17 +331,17 @@ impl fmt::Display for StoreError {
                 write!(formatter, "{}: {why}", file.display())
             }
             StoreError::Moved => formatter.write_str(
-                "the store has moved to another place with `toolshed store move`; set database to that place (of \
-                 a file, set data to its folder and remove database)",
+                "the store has moved to another place by the command `store move`; set database to that place (of a \
+                 file, set data to its folder and remove database)",
             ),
             StoreError::Unfinished => formatter.write_str(
-                "the store is being moved here and the move is not finished; let `toolshed store move` finish, or run \
-                 it again with both places: toolshed store move FROM TO",
+                "the store is being moved here and the move is not finished; let the command finish, or run it \
+                 again with both places: `store move FROM TO`",
             ),
             StoreError::NothingToMove => formatter.write_str("there is no store yet, so nothing to move"),
             StoreError::NotEmpty => formatter.write_str(
                 "there is another store already where this one was to be moved; name another place, or move that one away \
-                 first, with `toolshed store move`, too",
+                 first, by the same command",
             ),
             StoreError::SamePlace => formatter.write_str("the store is there already"),
             StoreError::MoveUnfinished(error) => write!(

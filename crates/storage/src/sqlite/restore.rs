@@ -53,7 +53,7 @@ pub(super) fn refuse_unsuitable(backup: &Path, store: &Path) -> Result<(), Store
     }
     if has_journal(backup) {
         let why = "it is in use or was left incomplete (there is a journal beside it); make the backup with \
-                   `toolshed backup`";
+                   the command `backup`";
         return refused(why.to_owned());
     }
     Ok(())

@@ -240,7 +240,7 @@ fn errors_say_what_to_do() {
         let broken = store_at(&file);
         let error = names(&broken).map(drop).and_then(|()| block_on(broken.check())).unwrap_err();
         assert!(error.to_string().contains(words), "{what}: {error}");
-        assert!(error.to_string().contains("toolshed backup"), "{what}: {error}");
+        assert!(error.to_string().contains("`restore`"), "{what}: {error}");
     }
     let newer = folder.path().join("newer.db");
     fs::write(&newer, &whole).unwrap();

@@ -495,7 +495,7 @@ fn a_damaged_store_is_named_and_not_copied() {
         .write("data/toolshed.db", "this is no database, however long the text in it may be");
     let (code, text) = installation.run(&["backup", "copy.db"], &[]);
     assert_eq!(code, 1);
-    assert!(text.contains("the store is damaged") && text.contains("toolshed backup"), "{text}");
+    assert!(text.contains("the store is damaged") && text.contains("`restore`"), "{text}");
     assert!(!installation.path().join("copy.db").exists());
 }
 
