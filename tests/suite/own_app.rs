@@ -14,7 +14,7 @@ use end_to_end::program::{Start, find, listening_socket, touch};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-fn setup() -> Setup {
+pub(crate) fn setup() -> Setup {
     Setup::new(App::OwnApp, "").with_upgrade()
 }
 
@@ -374,7 +374,7 @@ fn with_a_thread_of_its_own_it_still_reloads_and_ends() {
 }
 
 /// Runs the program as in a shell, in an installation of its own.
-fn run(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub(crate) fn run(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(folder.path().join("bin/own-app"))
         .args(arguments)
         .env_clear()
@@ -384,7 +384,7 @@ fn run(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Outpu
         .expect("it starts")
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8(both).expect("text")
 }

@@ -91,11 +91,28 @@ pub enum NoCommands {}
 /// How the process was started, with which settings.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Start<O> {
+pub struct Start<O = ()> {
     /// The settings.
     pub configuration: Configuration<O>,
     /// How requests arrive.
     pub by: By,
+}
+
+impl<O> Start<O> {
+    pub(crate) fn new(configuration: Configuration<O>, by: By) -> Self {
+        Start { configuration, by }
+    }
+}
+
+#[cfg(feature = "store")]
+impl<O> Start<O> {
+    /// Returns whose folder the store may be in: root serves nobody from another account's.
+    pub fn trust(&self) -> storage::Trust {
+        match self.by {
+            By::Owner => storage::Trust::of_command(),
+            By::Http | By::WebServer { .. } | By::Check => storage::Trust::default(),
+        }
+    }
 }
 
 /// How requests arrive.

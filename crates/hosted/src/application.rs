@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use app_server::HttpService;
+use clap::Subcommand;
 
 use crate::app::{App, NoCommands, Start};
 use crate::commands::run;
 #[cfg(feature = "tokio")]
 use crate::commands::run_in_this_tokio;
-use crate::config::{CommandLine, Keys};
+use crate::config::{CommandLine, Configuration, Keys};
+use crate::findings::Findings;
 use crate::late_service::not_made;
 use crate::program::Program;
 use crate::report::Failure;
@@ -47,21 +49,31 @@ pub async fn serve<S: HttpService + Clone>(service: S) -> ExitCode {
     Application::new(move || service.clone()).serve().await
 }
 
-/// An application that is only a service. Log, settings, upgrades, check and command line are those of every program.
-pub struct Application<B, M> {
+/// An application that is only a service. Log, settings, upgrades, check and command line are those of every program. `K` is
+/// what it keeps: nothing, or what [`with_store`](Application::with_store) says.
+pub struct Application<B, M, K = KeepsNothing> {
     build: B,
     program: Program,
     about: String,
     runtime: Runtime,
+    #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "there is nothing to keep"))]
+    keeps: K,
     marker: PhantomData<fn() -> M>,
 }
 
 impl<M: 'static, B: Build<M>> Application<B, M> {
     /// An application with this service, called what its file is called.
     pub fn new(build: B) -> Self {
+        Application::of(build, KeepsNothing)
+    }
+}
+
+impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
+    pub(crate) fn of(build: B, keeps: K) -> Self {
         let program = Program { name: name_of_file().leak(), version: "" };
         let about = "A web application".to_owned();
-        Application { build, program, about, runtime: Runtime::default(), marker: PhantomData }
+        let runtime = Runtime::default();
+        Application { build, program, about, runtime, keeps, marker: PhantomData }
     }
 
     /// Names the program, whatever its file is called: letters, digits, `-` and `_`. Usually `env!("CARGO_PKG_NAME")`.
@@ -96,6 +108,16 @@ impl<M: 'static, B: Build<M>> Application<B, M> {
         run(self)
     }
 
+    #[cfg(feature = "store")]
+    pub(crate) fn program(&self) -> Program {
+        self.program
+    }
+
+    #[cfg(feature = "store")]
+    pub(crate) fn keeps(&self) -> &K {
+        &self.keeps
+    }
+
     /// Same as [`main`](Self::main), in the tokio `current_thread` runtime that the caller is in: see [`serve`](fn@serve).
     #[cfg(feature = "tokio")]
     pub async fn serve(self) -> ExitCode {
@@ -103,13 +125,13 @@ impl<M: 'static, B: Build<M>> Application<B, M> {
     }
 }
 
-impl<M: 'static, B: Build<M>> App for Application<B, M> {
+impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
     type Own = ();
     type Service = B::Service;
-    type Commands = NoCommands;
+    type Commands = K::Commands;
 
     fn keys(&self) -> Keys<()> {
-        Keys::new(self.program, Vec::new())
+        K::keys(self.program)
     }
 
     fn about(&self) -> String {
@@ -120,11 +142,70 @@ impl<M: 'static, B: Build<M>> App for Application<B, M> {
         self.runtime
     }
 
-    async fn service(&self, _: Start<()>) -> Result<B::Service, Failure> {
-        self.build.build().await
+    async fn service(&self, start: Start) -> Result<B::Service, Failure> {
+        self.build.build(start).await
     }
 
-    fn run(&self, command: NoCommands, _: &CommandLine) -> Result<(), Failure> {
+    fn check(&self, findings: &mut Findings, configuration: &Configuration<()>, _: Option<&Path>) {
+        K::check(self, findings, configuration);
+    }
+
+    fn run(&self, command: K::Commands, command_line: &CommandLine) -> Result<(), Failure> {
+        K::run(self, command, command_line)
+    }
+}
+
+/// What an [`Application`] keeps: [`KeepsNothing`], or rows, with the feature `store`.
+pub trait WhatIsKept: Sealed {
+    #[doc(hidden)]
+    type Commands: Subcommand;
+    #[doc(hidden)]
+    fn keys(program: Program) -> Keys<()>;
+    #[doc(hidden)]
+    fn check<M: 'static, B: Build<M>>(
+        app: &Application<B, M, Self>,
+        findings: &mut Findings,
+        configuration: &Configuration<()>,
+    ) where
+        Self: Sized;
+    #[doc(hidden)]
+    fn run<M: 'static, B: Build<M>>(
+        app: &Application<B, M, Self>,
+        command: Self::Commands,
+        command_line: &CommandLine,
+    ) -> Result<(), Failure>
+    where
+        Self: Sized;
+}
+
+/// Only this crate knows what an application may keep.
+pub trait Sealed: 'static {}
+
+/// Nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepsNothing;
+
+impl Sealed for KeepsNothing {}
+
+impl WhatIsKept for KeepsNothing {
+    type Commands = NoCommands;
+
+    fn keys(program: Program) -> Keys<()> {
+        Keys::new(program, Vec::new())
+    }
+
+    fn check<M: 'static, B: Build<M>>(
+        _: &Application<B, M>,
+        _: &mut Findings,
+        _: &Configuration<()>,
+    ) {
+    }
+
+    fn run<M: 'static, B: Build<M>>(
+        _: &Application<B, M>,
+        command: NoCommands,
+        _: &CommandLine,
+    ) -> Result<(), Failure> {
         match command {}
     }
 }
@@ -145,7 +226,7 @@ pub trait Build<M>: 'static {
     /// # Errors
     ///
     /// What the function says.
-    fn build(&self) -> impl Future<Output = Result<Self::Service, Failure>>;
+    fn build(&self, start: Start) -> impl Future<Output = Result<Self::Service, Failure>>;
 }
 
 impl<F, R, M> Build<M> for F
@@ -155,7 +236,7 @@ where
 {
     type Service = R::Service;
 
-    async fn build(&self) -> Result<R::Service, Failure> {
+    async fn build(&self, _: Start) -> Result<R::Service, Failure> {
         self().built().await
     }
 }

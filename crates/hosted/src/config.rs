@@ -50,6 +50,9 @@ pub struct Settings<O> {
     pub log_bytes: u64,
     /// The folder of the state that processes share; `None`: beside the program.
     pub data: Option<PathBuf>,
+    /// The database of the store; `None`: a file in the folder `data`.
+    #[cfg(feature = "store")]
+    pub database: Option<storage::DatabaseUrl>,
     /// The name of this machine, one of several that serve the site.
     pub node: Option<String>,
     /// Whether visitors read what is wrong with the configuration.
@@ -78,6 +81,8 @@ impl<O: Default> Default for Settings<O> {
             log: None,
             log_bytes: 2 << 20,
             data: None,
+            #[cfg(feature = "store")]
+            database: None,
             node: None,
             show_configuration_errors: false,
             server,

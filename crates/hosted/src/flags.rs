@@ -239,17 +239,18 @@ impl<C: Subcommand> Flags<C> {
 /// Returns the command line of a program.
 pub(crate) fn definition<A: App>(app: &A, program: Program) -> clap::Command {
     let definition = Flags::<A::Commands>::command();
-    let mut definition = definition.name(program.name).version(program.version).about(app.about());
-    let names: Vec<_> = definition.get_subcommands().map(|it| it.get_name().to_owned()).collect();
-    for name in names {
-        definition = definition.mut_subcommand(name, |command| {
-            let Some(help) = command.get_after_help().map(ToString::to_string) else {
-                return command;
-            };
-            let help =
-                help.replace("{name}", program.name).replace("{NAME_}", &program.variable(""));
-            command.after_help(help)
-        });
+    let definition = definition.name(program.name).version(program.version).about(app.about());
+    named(definition, program)
+}
+
+/// Puts the program's name into what is said after help, and into that of all commands.
+fn named(mut command: clap::Command, program: Program) -> clap::Command {
+    if let Some(help) = command.get_after_help().map(ToString::to_string) {
+        let help = help.replace("{name}", program.name).replace("{NAME_}", &program.variable(""));
+        command = command.after_help(help);
     }
-    definition
+    let names: Vec<_> = command.get_subcommands().map(|it| it.get_name().to_owned()).collect();
+    names.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |command| named(command, program))
+    })
 }

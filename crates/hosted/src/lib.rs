@@ -21,7 +21,7 @@
 //! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
 //! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the
 //! last version that passed its check; `late_service.rs` and `wrong_settings.rs` what visitors get instead of a service;
-//! `cargo_project.rs` what `watch` builds; `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where messages go; `report.rs` what a command prints at its
+//! `cargo_project.rs` what `watch` builds; `front.rs` how web servers describe requests; `store.rs` the rows that a program keeps; `mounted.rs` a layer for applications below a folder; `log.rs` where messages go; `report.rs` what a command prints at its
 //! end; `launcher.rs` what the web server runs.
 
 #![forbid(unsafe_code)]
@@ -47,6 +47,8 @@ mod mounted;
 mod program;
 pub mod report;
 mod runtime;
+#[cfg(feature = "store")]
+pub mod store;
 mod threads;
 mod unavailable;
 mod upgrade;
@@ -58,7 +60,10 @@ pub use app_server::RequestContext;
 pub use app::{App, By, Introduction, NoCommands, Start};
 #[cfg(feature = "tokio")]
 pub use application::serve;
-pub use application::{Application, Async, AsyncResult, Build, Built, Plain, PlainResult, main};
+pub use application::{
+    Application, Async, AsyncResult, Build, Built, KeepsNothing, Plain, PlainResult, WhatIsKept,
+    main,
+};
 pub use commands::run;
 pub use mounted::{Mounted, MountedFuture, MountedService};
 pub use program::Program;

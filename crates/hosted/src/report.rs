@@ -111,6 +111,15 @@ pub fn print(text: &str) -> Result<(), Failure> {
     written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
 }
 
+/// Writes a number of bytes in the unit that fits, rounded up: `12 KiB`, `3 MiB`.
+#[cfg(feature = "store")]
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes.div_ceil(1024) {
+        kib @ ..10_240 => format!("{kib} KiB"),
+        kib => format!("{} MiB", kib.div_ceil(1024)),
+    }
+}
+
 /// Formats lines with aligned columns.
 pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let head = head.map(str::to_owned);

@@ -63,7 +63,7 @@ pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
 /// The login's part of the settings.
 pub(crate) fn login(settings: &Settings) -> LoginSettings {
     LoginSettings {
-        database: settings.own.database.clone(),
+        database: settings.database.clone(),
         password: settings.own.password.clone(),
         session_idle: settings.own.session_idle,
         session_longest: settings.own.session_longest,

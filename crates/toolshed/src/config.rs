@@ -11,7 +11,6 @@ use hosted::config::Location;
 use site::Password;
 use site::blobs::{AddressStyle, S3Settings};
 use site::login::CookiePath;
-use site::storage::DatabaseUrl;
 
 pub(crate) use self::keys::keys;
 
@@ -36,8 +35,6 @@ pub(crate) struct OwnSettings {
     pub(crate) public: BTreeSet<String>,
     /// The owner's password.
     pub(crate) password: Option<Password>,
-    /// The database of the store; `None`: a file in the folder `data`.
-    pub(crate) database: Option<DatabaseUrl>,
     /// The S3 store that keeps blobs, as far as it is set; without an endpoint, blobs are in a folder. Style and
     /// addresses are in the two below.
     pub(crate) s3: S3Settings,
@@ -62,7 +59,6 @@ impl Default for OwnSettings {
         OwnSettings {
             public: BTreeSet::new(),
             password: None,
-            database: None,
             s3: S3Settings::new("", "us-east-1", "", "", ""),
             s3_style: None,
             s3_redirect: None,

@@ -1,4 +1,4 @@
-//! What the site has on disk, beside what every program has ([`hosted::installation`]).
+//! What the site has on disk, beside what every program has ([`hosted::installation`], [`hosted::store::entries`]).
 //!
 //! The launcher (`dispatch.fcgi`) and the rewrite rules (`htaccess`) spell some of these names again; the tests
 //! below parse both files and compare. The code that writes the files is elsewhere. For owners, docs/deploying.md and
@@ -7,8 +7,7 @@
 use hosted::Program;
 use hosted::installation::{Entry, Within};
 use site::EXPIRY_FILE;
-use site::login::{BACKUPS_FOLDER, KEY_FILE, QUEUE_FOLDER, STORE_FILE};
-use site::storage::{MOVED_SUFFIX, REPLACED_SUFFIX};
+use site::login::{BACKUPS_FOLDER, KEY_FILE, QUEUE_FOLDER};
 
 /// What everything is named after.
 pub(crate) const PROGRAM: Program =
@@ -32,18 +31,6 @@ macro_rules! entries {
 entries! {
     /// The owner creates it to open the set-up page.
     SET_UP: Home, "*.setup", 0o600;
-    /// The SQLite database.
-    STORE: Data, STORE_FILE, 0o600;
-    /// SQLite's rollback journal.
-    STORE_JOURNAL: BesideStore, "-journal", 0o600;
-    /// SQLite creates it in WAL mode, which the site does not use; a foreign tool may.
-    STORE_WAL: BesideStore, "-wal", 0o600;
-    /// As above.
-    STORE_SHM: BesideStore, "-shm", 0o600;
-    /// The store that was replaced by the last `toolshed restore`.
-    STORE_REPLACED: BesideStore, REPLACED_SUFFIX, 0o600;
-    /// The store that `toolshed store move` has moved to another place.
-    STORE_MOVED: BesideStore, MOVED_SUFFIX, 0o600;
     /// Backups that the owner made on the page about the store, or has put there to restore them.
     BACKUPS: Data, BACKUPS_FOLDER, 0o700;
     /// The key of cookies and second factors.
@@ -61,8 +48,9 @@ entries! {
 /// Returns every entry, and its path relative to the folder of the installation or the site.
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (Entry, String)> {
-    let all = hosted::installation::ENTRIES.iter().chain(ENTRIES);
-    let store = format!("{}/{STORE_FILE}", hosted::installation::DATA.name(PROGRAM));
+    let all =
+        hosted::installation::ENTRIES.iter().chain(hosted::store::entries::ENTRIES).chain(ENTRIES);
+    let store = hosted::store::entries::STORE.path(PROGRAM, "");
     all.map(move |entry| (*entry, entry.path(PROGRAM, &store)))
 }
 
@@ -167,6 +155,12 @@ mod tests {
         targets.extend(files);
         let launcher = LAUNCHER.name(PROGRAM);
         assert_eq!(targets, [launcher.clone(), launcher]);
+    }
+
+    /// The site and the program around it agree on where the store is.
+    #[test]
+    fn the_store_is_where_the_login_has_it() {
+        assert_eq!(hosted::store::entries::STORE.name(PROGRAM), site::login::STORE_FILE);
     }
 
     #[test]

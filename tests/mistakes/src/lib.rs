@@ -21,3 +21,5 @@ mod server_with_failing_service;
 mod server_with_handler;
 mod server_with_make_service;
 mod server_without_state;
+mod store_without_argument;
+mod store_without_state;

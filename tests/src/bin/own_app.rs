@@ -17,6 +17,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get, post};
 use futures_util::stream;
+use hosted::Application;
+use hosted::store::{Migration, Schema, Store, params};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -186,9 +188,33 @@ async fn serve_in_its_own_runtime() -> ExitCode {
     }
 }
 
+/// What it keeps.
+const SCHEMA: Schema = Schema {
+    name: "visits",
+    migrations: &[Migration::expand(
+        "CREATE TABLE visits (page TEXT PRIMARY KEY, count BIGINT NOT NULL)",
+    )],
+};
+
+async fn router_with_rows(store: Store) -> Result<Router, &'static str> {
+    let visits = Router::new().route("/visit/{page}", get(visit)).with_state(store);
+    Ok(router().await?.merge(visits))
+}
+
+async fn visit(State(store): State<Store>, Path(page): Path<String>) -> Result<String, StatusCode> {
+    let count = "INSERT INTO visits (page, count) VALUES ($1, 1)
+                     ON CONFLICT (page) DO UPDATE SET count = visits.count + 1 RETURNING count";
+    let visit = store.write(async |store| store.query_one::<i64>(count, params![&page]).await);
+    let visit = visit.await.map_err(|error| {
+        tracing::error!("The visit was not counted: {error}.");
+        StatusCode::SERVICE_UNAVAILABLE
+    })?;
+    Ok(format!("{visit}\n"))
+}
+
 fn main() -> ExitCode {
     if std::env::var_os("OWN_APP_HAS_A_RUNTIME").is_some() {
         return serve_in_its_own_runtime();
     }
-    hosted::main(router)
+    Application::with_store(SCHEMA, router_with_rows).main()
 }

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use app_server::Address;
-use atomic_file::{FileIdentity, folder_of};
+use atomic_file::{FileIdentity, folder_of, is_foreign};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
@@ -43,6 +43,7 @@ pub(crate) fn run<A: App>(
         findings.ok("Node", node);
     }
     log_file(&mut findings, &configuration);
+    data_folder(&mut findings, &configuration);
     let site = folder.map(Path::to_owned).or_else(find_site_folder);
     app.check(&mut findings, &configuration, site.as_deref());
     listening(&mut findings, &configuration, site.is_some());
@@ -147,6 +148,62 @@ fn log_file<O>(findings: &mut Findings, configuration: &Configuration<O>) {
                 );
             }
         }
+    }
+}
+
+/// The folder of what the program remembers: its store, verdicts on versions, crashes.
+fn data_folder<O>(findings: &mut Findings, configuration: &Configuration<O>) {
+    const SUBJECT: &str = "Data";
+    let Some(folder) = configuration.settings.data_folder() else {
+        findings.note(SUBJECT, "the folder cannot be found; is /proc mounted?", "Set data.");
+        return;
+    };
+    let shown = folder.display();
+    let is_writable = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    match fs::metadata(&folder) {
+        Ok(metadata) if !metadata.is_dir() => findings.wrong(
+            SUBJECT,
+            format!("{shown} is not a folder, so nothing can be kept there"),
+            "Set data to a folder.",
+        ),
+        Ok(_) if !is_writable(&folder) => findings.wrong(
+            SUBJECT,
+            format!("{shown} cannot be written by this account, so nothing can be kept there"),
+            format!("chmod 700 {shown}, or set data to another folder."),
+        ),
+        // Root checks on behalf of the account that the site runs as.
+        Ok(metadata) if is_foreign(&metadata) && geteuid().is_root() => findings.note(
+            SUBJECT,
+            format!("{shown} belongs to another account (uid {})", metadata.uid()),
+            "Fine if the site runs as that account; if it runs as root, nothing can be kept there.",
+        ),
+        Ok(metadata) if is_foreign(&metadata) => findings.wrong(
+            SUBJECT,
+            format!(
+                "{shown} belongs to another account (uid {}), so nothing can be kept there",
+                metadata.uid()
+            ),
+            "Run the site as that account, or set data to a folder of yours.",
+        ),
+        Ok(metadata) if may_be_changed_by_others(&metadata) => findings.wrong(
+            SUBJECT,
+            format!("{shown} is writable by others (mode {})", mode(&metadata)),
+            format!("chmod 700 {shown}"),
+        ),
+        Ok(metadata) if metadata.mode() & 0o077 != 0 => findings.note(
+            SUBJECT,
+            format!("{shown} can be listed by others (mode {})", mode(&metadata)),
+            format!("chmod 700 {shown}"),
+        ),
+        Ok(_) => findings.ok(SUBJECT, format!("{shown}")),
+        Err(_) if is_writable(&nearest_existing_folder(&folder)) => {
+            findings.ok(SUBJECT, format!("{shown}, not yet created"));
+        }
+        Err(_) => findings.wrong(
+            SUBJECT,
+            format!("{shown} cannot be created, so nothing can be kept there"),
+            "Set data to a folder of yours.",
+        ),
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn job<A: App>(
     let settings = serving::server_settings(&configuration);
     let (app, front) = (Rc::clone(&context.app), flags.front);
     let host = Surroundings::of(&*app, &configuration.settings);
-    let start = Start { configuration, by: By::Owner };
+    let start = Start::new(configuration, By::Owner);
     Ok(Job::new(async move {
         let base_variable = settings.base_variable.clone();
         let service = make(&*app, start).await?;

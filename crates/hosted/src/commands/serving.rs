@@ -32,7 +32,7 @@ impl<O: Clone + 'static> Serving<O> {
             if is_wrong {
                 return ready.serve(WrongSettings::of(&configuration)).await;
             }
-            let start = Start { configuration, by };
+            let start = Start::new(configuration, by);
             if !matches!(transport, Transport::Spawned | Transport::Cgi) {
                 return ready.serve(make(&*app, start).await?).await;
             }

@@ -37,7 +37,7 @@ pub(crate) fn job<A: App>(
     request.headers_mut().insert(http::header::HOST, host);
     let null = File::options().write(true).open("/dev/null").map_err(Failure::refused)?;
     let host = Surroundings::of(&*context.app, &configuration.settings);
-    let start = Start { configuration: configuration.clone(), by: By::Check };
+    let start = Start::new(configuration.clone(), By::Check);
     // As when it serves: an application that also sets up a log fails there, and should fail here. And the cause of a
     // failure belongs to the verdict.
     log::to_stderr_from(tracing::Level::ERROR);

@@ -34,7 +34,7 @@ pub(crate) fn run(
 
 /// Returns a sentence about the site's blobs, `…` in which is their place, if it may have some: for commands that take the
 /// store and not the blobs.
-pub(super) fn remark(settings: &Settings, sentence: impl FnOnce(&str) -> String) -> String {
+pub(crate) fn remark(settings: &Settings, sentence: impl FnOnce(&str) -> String) -> String {
     let place = Place::of_site(settings);
     let may_have_some = match place.settings {
         BlobSettings::Folder(_) => {

@@ -4,39 +4,37 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use atomic_file::is_foreign;
 use axum::body::Body;
 use bytes::Bytes;
 use hosted::config::Location;
-use hosted::findings::{Findings, may_be_changed_by_others, mode, nearest_existing_folder};
+use hosted::findings::{Findings, may_be_changed_by_others, mode};
 use hosted::installation::RULES;
+use hosted::store::{Keeps, is_lasting};
 use http_body_util::BodyExt;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
-use site::LoginSettings;
 use site::blobs::{BlobError, BlobSettings, Blobs, Key, PutOptions};
 use site::login::KeyError;
-use site::storage::StoreError;
 
-use super::store::schemas;
 use crate::application;
-use crate::config::{self, Configuration};
-use crate::installation::{KEY, STATIC, STORE};
+use crate::config::{self, Configuration, OwnSettings};
+use crate::installation::{KEY, STATIC};
 
 /// Adds all of it, except the static files.
-pub(crate) fn run(findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
-    password(findings, configuration, site);
-    let problems = findings.problems();
-    data_folder(findings, configuration);
-    // Otherwise what is wrong with the file has been said.
-    if findings.problems() == problems || configuration.settings.own.database.is_some() {
-        store(findings, configuration);
-    }
+pub(crate) fn run(
+    site: &impl Keeps<Own = OwnSettings>,
+    findings: &mut Findings,
+    configuration: &Configuration,
+    folder: Option<&Path>,
+) {
+    password(findings, configuration, folder);
+    let consequence = "Until then nobody can log in, and tools that store something do not work.";
+    hosted::store::look(site, findings, configuration, consequence);
     secret_key(findings, configuration);
     blobs(findings, configuration);
-    unfinished_copies(findings, configuration);
 }
 
 /// Where the password is set: the first source that takes effect (docs/login.md).
@@ -95,7 +93,7 @@ fn password(findings: &mut Findings, configuration: &Configuration, site: Option
                 "Set one with toolshed set-password; docs/login.md lists all ways.",
             ),
         },
-        Err(_) if configuration.settings.own.database.is_some() => findings.note(
+        Err(_) if configuration.settings.database.is_some() => findings.note(
             SUBJECT,
             "cannot tell whether the set-up page has set a password, because there is no database",
             "See Database below.",
@@ -125,113 +123,19 @@ fn sets_password(rules: &Path) -> bool {
     })
 }
 
-/// The site's data: sessions, and which tools have crashed.
-fn data_folder(findings: &mut Findings, configuration: &Configuration) {
-    const SUBJECT: &str = "Data";
-    let folder = application::login(&configuration.settings).data;
-    let shown = folder.display();
-    let is_writable = |folder: &Path| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-    match fs::metadata(&folder) {
-        Ok(metadata) if !metadata.is_dir() => findings.wrong(
-            SUBJECT,
-            format!("{shown} is not a folder, so nobody can log in"),
-            "Set data to a folder.",
-        ),
-        Ok(_) if !is_writable(&folder) => findings.wrong(
-            SUBJECT,
-            format!("{shown} cannot be written by this account, so nobody can log in"),
-            format!("chmod 700 {shown}, or set data to another folder."),
-        ),
-        // Root checks on behalf of the account that the site runs as.
-        Ok(metadata) if is_foreign(&metadata) && geteuid().is_root() => findings.note(
-            SUBJECT,
-            format!("{shown} belongs to another account (uid {})", metadata.uid()),
-            "Fine if the site runs as that account; if it runs as root, nobody can log in.",
-        ),
-        Ok(metadata) if is_foreign(&metadata) => findings.wrong(
-            SUBJECT,
-            format!(
-                "{shown} belongs to another account (uid {}), so nobody can log in",
-                metadata.uid()
-            ),
-            "Run the site as that account, or set data to a folder of yours.",
-        ),
-        Ok(metadata) if may_be_changed_by_others(&metadata) => findings.wrong(
-            SUBJECT,
-            format!("{shown} is writable by others (mode {})", mode(&metadata)),
-            format!("chmod 700 {shown}"),
-        ),
-        Ok(metadata) => match unusable_file_in(&folder) {
-            Some(file) => {
-                let file = file.display();
-                findings.wrong(
-                    SUBJECT,
-                    format!("{file} cannot be used by this account, so nobody can log in"),
-                    "Give it to the site's account (chown) and set its mode to 600.",
-                );
-            }
-            None if metadata.mode() & 0o077 != 0 => findings.note(
-                SUBJECT,
-                format!("{shown} can be listed by others (mode {})", mode(&metadata)),
-                format!("chmod 700 {shown}"),
-            ),
-            None => findings.ok(SUBJECT, format!("{shown}")),
-        },
-        Err(_) if is_writable(&nearest_existing_folder(&folder)) => {
-            findings.ok(SUBJECT, format!("{shown}, not yet created"));
-        }
-        Err(_) => findings.wrong(
-            SUBJECT,
-            format!("{shown} cannot be created, so nobody can log in"),
-            "Set data to a folder of yours.",
-        ),
-    }
-}
-
-/// The store: whether the site could use it. A file that is used by others at the moment says nothing.
-fn store(findings: &mut Findings, configuration: &Configuration) {
-    let store = application::login(&configuration.settings).store();
-    let subject = if store.file().is_some() { "Store" } else { "Database" };
-    match store.find_obstacle(&schemas(&store)) {
-        Ok(()) if store.file().is_none() => {
-            findings.ok(subject, "PostgreSQL responds, and the site may use it");
-            unmoved_store(findings, configuration);
-        }
-        Ok(()) => {}
-        // What is left to say is under Login.
-        Err(error) if store.file().is_some() && !is_lasting(&error) => {}
-        Err(error) => findings.wrong(
-            subject,
-            error.to_string(),
-            "Until then nobody can log in, and tools that store something do not work.",
-        ),
-    }
-}
-
-/// Whether the site has a store in a file from before, which it does not use any more.
-fn unmoved_store(findings: &mut Findings, configuration: &Configuration) {
-    let login = application::login(&configuration.settings);
-    let in_file = LoginSettings { database: None, ..login }.store();
-    if in_file.exists() && in_file.find_obstacle(&schemas(&in_file)).is_ok() {
-        let shown = in_file.file().map_or(Path::new("the store"), |file| file).display();
-        findings.note(
-            "Database",
-            format!("the site does not use {shown}, in which it has kept things before"),
-            "To take them along: remove the setting database, toolshed store move URL, set it again. Otherwise remove that file.",
-        );
-    }
-}
-
-/// Whether an error of a store in a file stays until the owner does something: others may be using it just now, and what a
-/// killed process has left, which SQLite can only roll back where it may write, the site repairs.
-fn is_lasting(error: &StoreError) -> bool {
-    !matches!(error, StoreError::Busy | StoreError::Sql(_))
-}
-
 /// Whether this machine has the secret key of the others.
 fn secret_key(findings: &mut Findings, configuration: &Configuration) {
     const SUBJECT: &str = "Secret key";
-    match application::login(&configuration.settings).look_at_key() {
+    let login = application::login(&configuration.settings);
+    let file = KEY.within(&login.data);
+    if file.exists() && access(&file, Access::READ_OK).is_err() {
+        return findings.wrong(
+            SUBJECT,
+            format!("{} cannot be used by this account", file.display()),
+            "Give it to the site's account (chown) and set its mode to 600.",
+        );
+    }
+    match login.look_at_key() {
         // What is wrong with the store has been found already.
         Ok(()) | Err(KeyError::Store(_)) => {}
         Err(error) => {
@@ -313,26 +217,6 @@ async fn read_back(blobs: &Blobs, key: &Key) -> Result<Option<Bytes>, BlobError>
     }
     let Some(blob) = blobs.get(key, ..).await? else { return Ok(None) };
     Ok(Some(blob.body.collect().await?.to_bytes()))
-}
-
-/// What killed backups have left behind.
-fn unfinished_copies(findings: &mut Findings, configuration: &Configuration) {
-    for left in application::login(&configuration.settings).store().unfinished_copies() {
-        let kib = left.bytes.div_ceil(1024);
-        findings.note(
-            "Data",
-            format!("{} ({kib} KiB) was left by a killed backup", left.folder.display()),
-            "The next toolshed backup removes it.",
-        );
-    }
-}
-
-/// A file of the site that exists but that this account cannot use, for example because another account created it.
-fn unusable_file_in(folder: &Path) -> Option<PathBuf> {
-    let files = [(STORE, Access::READ_OK | Access::WRITE_OK), (KEY, Access::READ_OK)];
-    let is_unusable = |file: &Path, needed| file.exists() && access(file, needed).is_err();
-    let files = files.into_iter().map(|(entry, needed)| (entry.within(folder), needed));
-    files.into_iter().find(|(file, needed)| is_unusable(file, *needed)).map(|(file, _)| file)
 }
 
 /// Adds whether the static files in the folder of the site are those of this version.

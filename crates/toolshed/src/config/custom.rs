@@ -5,7 +5,6 @@ use std::time::Duration;
 use hosted::config::{Advice, Location, Value, parse_time};
 use site::blobs::AddressStyle;
 use site::login::CookiePath;
-use site::storage::StoreError;
 use site::{ALL_TOOLS, Password};
 
 use super::Settings;
@@ -30,17 +29,6 @@ pub(super) fn password_hash(
 ) -> Result<(), Advice> {
     let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Default) };
     settings.own.password = Some(Password::from_hash(line).map_err(|_| Advice::Default)?);
-    Ok(())
-}
-
-pub(super) fn database(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let (Value::Text(url) | Value::Secret(url)) = value else { return Err(Advice::Default) };
-    let url = url.trim().parse();
-    settings.own.database = Some(url.map_err(|error: StoreError| {
-        Advice::Specific(format!(
-            "write a URL such as postgres://USER:PASSWORD@HOST/DATABASE: {error}"
-        ))
-    })?);
     Ok(())
 }
 

@@ -43,11 +43,7 @@ pub(crate) fn keys() -> Keys<OwnSettings> {
 
 fn complete(configuration: &mut Configuration) {
     s3::check(configuration);
-    let settings = &mut configuration.settings;
-    // Several machines serve the site, which they can if its store is on a server.
-    if settings.own.database.is_some() {
-        settings.node.get_or_insert_with(hosted::config::name_of_host);
-    }
+    hosted::store::name_machine(&mut configuration.settings);
 }
 
 /// First those that an owner sets at once.
@@ -96,7 +92,7 @@ fn own() -> Vec<Key<OwnSettings>> {
             kind: Kind::Custom {
                 write: "a URL such as \"postgres://USER:PASSWORD@HOST/DATABASE\"",
                 default: "the file `toolshed.db` in the folder `data`",
-                take: custom::database,
+                take: hosted::store::take_setting,
             },
             what: "PostgreSQL database (10 or newer) that keeps what `toolshed.db` would: sessions, attempts, what \
                tools store. Then several machines can serve one site. The tables are made when they are first \

@@ -153,7 +153,7 @@ fn a_backup_says_what_it_does_not_hold() {
     // Of a database it is not even tried.
     let elsewhere = [("TOOLSHED_DATABASE", "postgres://site@localhost:1/toolshed")];
     let refused = "! toolshed: No backup was made: the store is in PostgreSQL.\n\
-                   ! Hint: Back it up with pg_dump, and blobs with `toolshed blobs copy` (docs/storing.md).\n";
+                   ! Hint: Back it up with pg_dump (docs/storing.md).\n";
     assert_eq!(installation.run(&["backup", "copy.db"], &elsewhere), (1, refused.to_owned()));
 }
 

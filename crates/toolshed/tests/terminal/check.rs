@@ -67,8 +67,8 @@ fn a_complete_installation_passes() {
         "ok     Program        toolshed 0.1.0, HOME/toolshed.
 ok     Configuration  no toolshed.toml, 1 setting.
 ok     Log            HOME/logs/toolshed.log, not yet created.
-ok     Login          the password is in the environment.
 ok     Data           HOME/data, not yet created.
+ok     Login          the password is in the environment.
 ok     Blobs          HOME/data/blobs, not yet created.
 ok     Listening      unix:own.sock is free.
 ok     Launcher       www/dispatch.fcgi, from this version.
@@ -275,7 +275,7 @@ fn problems_are_reported_with_a_cure() {
             },
             "Store",
             1,
-            "wrong Store the store is damaged (file is not a database); put a file made by `toolshed backup` in its place with `toolshed restore`, or remove it to start over.\nHint: Until then nobody can log in, and tools that store something do not work.",
+            "wrong Store the store is damaged (file is not a database); put a backup in its place with the command `restore`, or remove it to start over.\nHint: Until then nobody can log in, and tools that store something do not work.",
         ),
         (
             "no address of its own, started by a web server",
@@ -311,7 +311,7 @@ fn problems_are_reported_with_a_cure() {
             |home| std::fs::write(home.join("data"), "").unwrap(),
             "Data",
             1,
-            "wrong Data HOME/data is not a folder, so nobody can log in.\nHint: Set data to a folder.",
+            "wrong Data HOME/data is not a folder, so nothing can be kept there.\nHint: Set data to a folder.",
         ),
         (
             "a folder of data that others may change",
@@ -379,7 +379,7 @@ fn unwritable_paths_are_reported() {
         (
             "a folder of another account's",
             |data| chmod(data, 0o555),
-            "wrong Data HOME/data cannot be written by this account, so nobody can log in.\nHint: chmod 700 HOME/data, or set data to another folder.",
+            "wrong Data HOME/data cannot be written by this account, so nothing can be kept there.\nHint: chmod 700 HOME/data, or set data to another folder.",
         ),
         (
             "a store of another account's",
@@ -387,7 +387,7 @@ fn unwritable_paths_are_reported() {
                 std::fs::write(data.join("toolshed.db"), "").unwrap();
                 chmod(&data.join("toolshed.db"), 0o444);
             },
-            "wrong Data HOME/data/toolshed.db cannot be used by this account, so nobody can log in.\nHint: Give it to the site's account (chown) and set its mode to 600.",
+            "wrong Store HOME/data/toolshed.db cannot be used by this account.\nHint: Give it to the site's account (chown) and set its mode to 600.",
         ),
         (
             "a key of another account's",
@@ -395,7 +395,7 @@ fn unwritable_paths_are_reported() {
                 std::fs::write(data.join("secret.key"), "").unwrap();
                 chmod(&data.join("secret.key"), 0o000);
             },
-            "wrong Data HOME/data/secret.key cannot be used by this account, so nobody can log in.\nHint: Give it to the site's account (chown) and set its mode to 600.",
+            "wrong Secret key HOME/data/secret.key cannot be used by this account.\nHint: Give it to the site's account (chown) and set its mode to 600.",
         ),
         (
             "a folder below one of another account's",
@@ -403,7 +403,7 @@ fn unwritable_paths_are_reported() {
                 let file = data.with_file_name("toolshed.toml");
                 std::fs::write(file, "data = \"/proc/nowhere/data\"").unwrap();
             },
-            "wrong Data /proc/nowhere/data cannot be created, so nobody can log in.\nHint: Set data to a folder of yours.",
+            "wrong Data /proc/nowhere/data cannot be created, so nothing can be kept there.\nHint: Set data to a folder of yours.",
         ),
     ];
     for (name, break_it, expected) in cases {
@@ -421,7 +421,10 @@ fn unwritable_paths_are_reported() {
         }
         let output = command.output().unwrap();
         let text = installation.without_folder(&String::from_utf8_lossy(&output.stdout));
-        assert_eq!(about(&text, "Data"), expected, "{name}");
+        let subject = ["Data", "Store", "Secret key"]
+            .into_iter()
+            .find(|it| expected.starts_with(&format!("wrong {it} ")));
+        assert_eq!(about(&text, subject.unwrap()), expected, "{name}");
         assert_eq!(output.status.code(), Some(1), "{name}: {text}");
     }
 }
@@ -437,7 +440,7 @@ fn a_folder_of_another_account_is_reported() {
     }
     std::os::unix::fs::chown(&data, Some(NOBODY), None).unwrap();
     let (_, text) = installation.run(&["check", "www"], &[]);
-    let expected = "note Data HOME/data belongs to another account (uid 65534).\nHint: Fine if the site runs as that account; if it runs as root, nobody can log in.";
+    let expected = "note Data HOME/data belongs to another account (uid 65534).\nHint: Fine if the site runs as that account; if it runs as root, nothing can be kept there.";
     assert_eq!(about(&text, "Data"), expected);
     let store = rusqlite::Connection::open(data.join("toolshed.db")).unwrap();
     store.pragma_update(None, "application_id", 0x7368_6564).unwrap();

@@ -96,7 +96,7 @@ Commands:
   tools          List the tools of the site and who may use them
   set-password   Set the owner's password in toolshed.toml
   hash-password  Print the line that sets the owner's password in toolshed.toml
-  backup         Back up the store: sessions, and the rows of all tools
+  backup         Back up the store: all rows
   restore        Put a backup in the place of the store
   store          Show where the store is, how large, and what is in it
   blobs          Show where the site's blobs are, how many, and how large
@@ -296,7 +296,7 @@ printf %s 'my long password' | toolshed hash-password
     ),
     (
         &["backup"],
-        "Back up the store: sessions, and the rows of all tools
+        "Back up the store: all rows
 
 Usage: toolshed backup [OPTIONS] <FILE>
 
@@ -307,8 +307,8 @@ Options:
       --config <FILE>  Read the settings from this file
   -h, --help           Print help
 
-Works while the site is in use. The copy contains secrets; its mode is 600.
-Restore it with toolshed restore. Blobs are not in it; see toolshed blobs.
+Works while the site is in use. The copy may contain secrets; its mode is 600.
+Restore it with toolshed restore. Files and blobs are not in it.
 ",
     ),
     (
@@ -318,7 +318,7 @@ Restore it with toolshed restore. Blobs are not in it; see toolshed blobs.
 Usage: toolshed restore [OPTIONS] <FILE>
 
 Arguments:
-  <FILE>  A file made by toolshed backup; it stays where it is
+  <FILE>  A file made by the command backup; it stays where it is
 
 Options:
       --config <FILE>  Read the settings from this file
