@@ -62,7 +62,7 @@ pub use pages::page::Page;
 pub use password::Password;
 pub use process::Limits;
 pub use router::{router, router_with};
-pub use server::{Server, ServerFacts};
+pub use server::{Name, Server, ServerFacts};
 pub use settings::{ALL_TOOLS, SiteSettings};
 pub use storage;
 pub use storage::{Store, StoreError};

@@ -57,10 +57,11 @@ impl Middleware {
 
     /// Handles a request: identifies the visitor, runs the handler, completes its response.
     pub(crate) async fn handle(&self, mut request: Request, next: Next) -> Response {
-        let is_https = (Server::of(request.extensions()).0.is_https)(request.extensions());
+        let server = Server::of(request.extensions());
+        let is_https = (server.0.is_https)(request.extensions());
         if let Some(query) = request.extensions().get::<AuthorizerQuery>().cloned() {
             let (head, _) = request.into_parts();
-            return self.authorize(&head, &query, is_https).await;
+            return self.authorize(&head, &query, is_https, server).await;
         }
         let base = request.extensions().get::<BasePath>().cloned().unwrap_or_default();
         if let Some(redirect) = self.redirect_to_https(&request, &base, is_https) {
@@ -69,7 +70,7 @@ impl Middleware {
         let asked = RequestSummary::of(&request);
         let admitted = self.admit(&mut request).await;
         let visitor = admitted.as_ref().cloned().unwrap_or_default();
-        let frame = visitor.frame(base);
+        let frame = visitor.frame(base, server.name());
         let response = match admitted {
             Ok(visitor) => {
                 describe_visitor(&mut request, visitor, &frame);
@@ -110,7 +111,13 @@ impl Middleware {
     }
 
     /// Answers an authorizer request of the web server. Without a login, all are refused.
-    async fn authorize(&self, head: &Parts, query: &AuthorizerQuery, is_https: bool) -> Response {
+    async fn authorize(
+        &self,
+        head: &Parts,
+        query: &AuthorizerQuery,
+        is_https: bool,
+        server: Server,
+    ) -> Response {
         let response = match &self.gate {
             Some(gate) => gate.authorize(head, query, is_https).await,
             None => Err(HttpError::new(StatusCode::FORBIDDEN)),
@@ -118,7 +125,7 @@ impl Middleware {
         response.unwrap_or_else(|refusal| {
             refusal.log(&head.method, head.uri.path(), None);
             let format = Format::wanted(&head.headers, refusal.format_without_preference());
-            let frame = Frame::at(query.site().clone());
+            let frame = Frame::at(query.site().clone(), server.name());
             let page = error_page::render(&refusal, &frame, None, None, format);
             let mut response = page.map(Body::from);
             add_security_headers(response.headers_mut());

@@ -127,8 +127,7 @@ pub struct BadHash;
 impl fmt::Display for BadHash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(
-            "write the line that `toolshed hash-password` prints (`toolshed set-password` writes it into \
-             toolshed.toml)",
+            "write the line that the command `hash-password` prints (`set-password` writes it into the settings)",
         )
     }
 }

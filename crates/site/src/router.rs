@@ -160,9 +160,8 @@ async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Re
         None => HttpError::new(StatusCode::NOT_FOUND).into_response(),
         Some(mounted) if !mounted.is_public && !is_owner(&request) => match login {
             Some(login) => {
-                let base = request.extensions().get().cloned().unwrap_or_default();
                 let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-                login.gate.ask_to_log_in(method, uri, headers, &base)
+                login.gate.ask_to_log_in(method, uri, headers, request.extensions())
             }
             None => mounted.refusal.clone().into_response(),
         },

@@ -18,9 +18,32 @@ use crate::password::{BadHash, Password};
 #[derive(Clone, Copy, Debug)]
 pub struct Server(pub &'static ServerFacts);
 
+/// What a program and its site are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The program, as in its commands and files: `toolshed`.
+    pub program: &'static str,
+    /// The site, as in titles of pages and in authenticator apps: `Toolshed`.
+    pub title: &'static str,
+}
+
+/// The name of our own.
+impl Default for Name {
+    fn default() -> Self {
+        Name::TOOLSHED
+    }
+}
+
+impl Name {
+    /// The name of our own.
+    pub const TOOLSHED: Name = Name { program: "toolshed", title: "Toolshed" };
+}
+
 /// What a program can report. It costs a request nothing; each function is called only when its result is needed.
 #[derive(Debug)]
 pub struct ServerFacts {
+    /// What program and site are called.
+    pub name: Name,
     /// Makes an id by which an error is found in the log, in the format of the server's own. A server error (5xx) gets
     /// one, in its page and in the log; a client error (4xx) needs none. Empty if there is no log.
     pub reference: fn() -> String,
@@ -46,6 +69,7 @@ pub struct ServerFacts {
 impl Server {
     /// A program that reports nothing.
     pub const SILENT: Server = Server(&ServerFacts {
+        name: Name::TOOLSHED,
         reference: String::new,
         variables: |_| Vec::new(),
         facts: |_| Vec::new(),
@@ -59,6 +83,11 @@ impl Server {
     /// Returns what the program set, or [`Server::SILENT`].
     pub fn of(extensions: &Extensions) -> Server {
         extensions.get().copied().unwrap_or(Server::SILENT)
+    }
+
+    /// Returns what program and site are called.
+    pub(crate) fn name(self) -> Name {
+        self.0.name
     }
 
     /// Makes the id of an error; `None` if there is no log to find it in.

@@ -17,7 +17,7 @@ use site::login::BadHash;
 use site::login::authorizer::AuthorizerQuery;
 use site::storage::Trust;
 use site::{
-    BlobExpiry, HttpError, LoginSettings, Password, ServerFacts, SharedCrashes, SiteSettings,
+    BlobExpiry, HttpError, LoginSettings, Name, Password, ServerFacts, SharedCrashes, SiteSettings,
 };
 use tower_service::Service;
 
@@ -227,6 +227,7 @@ fn asked_by_web_server(
 
 /// What the program reports about itself and a request.
 static FACTS: ServerFacts = ServerFacts {
+    name: Name::TOOLSHED,
     reference: app_server::reference,
     variables: variables_of,
     facts: facts_of,
@@ -307,7 +308,13 @@ fn error_page(report: &ErrorReport) -> Response<Bytes> {
         _ => page,
     };
     let accept = report.accept.as_ref();
-    site::error_page::page_of(&page, report.base.as_str(), &report.reference, accept)
+    site::error_page::page_of(
+        &page,
+        Name::TOOLSHED,
+        report.base.as_str(),
+        &report.reference,
+        accept,
+    )
 }
 
 #[cfg(test)]

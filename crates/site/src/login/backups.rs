@@ -103,6 +103,12 @@ impl<'a> Backups<'a> {
         Ok(found)
     }
 
+    /// What the store's file is named after.
+    fn program(&self) -> &str {
+        let name = self.store.file().and_then(Path::file_stem).and_then(|name| name.to_str());
+        name.unwrap_or("store")
+    }
+
     /// Makes one.
     ///
     /// # Errors
@@ -111,7 +117,7 @@ impl<'a> Backups<'a> {
     pub(super) async fn make(&self) -> Result<(), String> {
         // If it is no folder, this says so.
         self.list()?;
-        let target = self.folder.join(name_at(now()));
+        let target = self.folder.join(name_at(self.program(), now()));
         let made = async || {
             private_folder_of(&target, self.trust)?;
             self.store.back_up(&target).await
@@ -223,12 +229,12 @@ fn backup_at(path: PathBuf, is_replaced: bool) -> Option<Backup> {
 }
 
 /// Returns a name that tells when the backup was made, in UTC.
-fn name_at(now: Seconds) -> String {
+fn name_at(program: &str, now: Seconds) -> String {
     let at = OffsetDateTime::from_unix_timestamp(now).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second) = at.to_hms();
     let month = u8::from(month);
-    format!("toolshed-{year}-{month:02}-{day:02}-{hour:02}{minute:02}{second:02}{SUFFIX}")
+    format!("{program}-{year}-{month:02}-{day:02}-{hour:02}{minute:02}{second:02}{SUFFIX}")
 }
 
 #[cfg(test)]
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_name_tells_when() {
-        assert_eq!(name_at(0), "toolshed-1970-01-01-000000.db");
-        assert_eq!(name_at(1_796_055_209), "toolshed-2026-11-30-161329.db");
+        assert_eq!(name_at("toolshed", 0), "toolshed-1970-01-01-000000.db");
+        assert_eq!(name_at("toolshed", 1_796_055_209), "toolshed-2026-11-30-161329.db");
     }
 }

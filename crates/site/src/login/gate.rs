@@ -155,8 +155,9 @@ impl Gate {
         method: &Method,
         uri: &Uri,
         headers: &HeaderMap,
-        base: &BasePath,
+        extensions: &Extensions,
     ) -> Response {
+        let base = extensions.get::<BasePath>().cloned().unwrap_or_default();
         let is_page = [Method::GET, Method::HEAD].contains(method);
         if is_page && Format::wanted(headers, Format::Text) == Format::Html {
             let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -171,8 +172,8 @@ impl Gate {
             .default_format(Format::Text);
         let mut response = page.into_response();
         // RFC 9110 §15.5.2 requires a scheme; none is registered for cookies.
-        let form = base.link("/login");
-        let challenge = format!("Cookie realm=\"Toolshed\", form-action=\"{form}\"");
+        let (site, form) = (Server::of(extensions).name().title, base.link("/login"));
+        let challenge = format!("Cookie realm=\"{site}\", form-action=\"{form}\"");
         if let Ok(challenge) = HeaderValue::try_from(challenge) {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }

@@ -159,10 +159,11 @@ pub(crate) fn new_recovery_codes() -> Result<Vec<String>, NoRandomness> {
     (0..RECOVERY_CODES).map(code).collect()
 }
 
-/// Returns the URI that an app reads from the QR code. `host` names the site in the app.
-pub(crate) fn address(key: &str, host: &str) -> String {
-    let host: String = form_urlencoded::byte_serialize(host.as_bytes()).collect();
-    format!("otpauth://totp/Toolshed:{host}?secret={key}&issuer=Toolshed")
+/// Returns the URI that an app reads from the QR code. `site` and `host` name the site in the app.
+pub(crate) fn address(key: &str, site: &str, host: &str) -> String {
+    let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let (site, host) = (encoded(site), encoded(host));
+    format!("otpauth://totp/{site}:{host}?secret={key}&issuer={site}")
 }
 
 /// Draws a QR code: returns the modules per side, margin included, and the path of an SVG with the dark ones.
@@ -337,7 +338,7 @@ mod tests {
 
     #[test]
     fn the_qr_code_is_square() {
-        let address = address(&"A".repeat(32), "my site.test:80");
+        let address = address(&"A".repeat(32), "Toolshed", "my site.test:80");
         assert_eq!(address.split('?').next(), Some("otpauth://totp/Toolshed:my+site.test%3A80"));
         let (size, path) = picture(&address).unwrap();
         assert!((29..80).contains(&size) && path.starts_with("M4 4h1v1h-1z"), "{size}");

@@ -14,7 +14,7 @@ use super::session::Lifetime;
 use super::shared_key::{self, KeyError};
 use crate::password::Password;
 
-/// The name of the store's file in the folder `data`.
+/// The name of our own store's file in the folder `data`.
 pub const STORE_FILE: &str = "toolshed.db";
 
 /// The name of the secret key's file in the folder `data`.
@@ -23,10 +23,12 @@ pub const KEY_FILE: &str = "secret.key";
 /// What the owner decides about the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginSettings {
-    /// The folder of what the site remembers: [`STORE_FILE`] and [`KEY_FILE`]. Created when first needed, private to
+    /// The folder of what the site remembers: the store's file and [`KEY_FILE`]. Created when first needed, private to
     /// this account.
     pub data: PathBuf,
-    /// The database of the store, if it is not the file [`STORE_FILE`].
+    /// The name of the store's file there. Default: [`STORE_FILE`].
+    pub store_file: String,
+    /// The database of the store, if it is not that file.
     pub database: Option<DatabaseUrl>,
     /// Whose folder that may be.
     pub trust: Trust,
@@ -50,6 +52,7 @@ impl LoginSettings {
         const DAY: u64 = 24 * 3600;
         LoginSettings {
             data: data.into(),
+            store_file: STORE_FILE.to_owned(),
             database: None,
             trust: Trust::default(),
             password: None,
@@ -64,7 +67,7 @@ impl LoginSettings {
     pub fn store(&self) -> Store {
         match &self.database {
             Some(url) => Store::in_postgres(url, SCHEMA),
-            None => Store::in_file(self.data.join(STORE_FILE), self.trust, SCHEMA),
+            None => Store::in_file(self.data.join(&self.store_file), self.trust, SCHEMA),
         }
     }
 

@@ -10,6 +10,7 @@ use http::request::Parts;
 use super::session::Session;
 use crate::http::base_path::BasePath;
 use crate::pages::frame::Frame;
+use crate::server::Name;
 
 /// Who sends a request: the owner, or anybody. An extractor that never fails.
 ///
@@ -57,8 +58,9 @@ impl Visitor {
     }
 
     /// Returns what the pages of this request show about the visitor.
-    pub(crate) fn frame(&self, base: BasePath) -> Frame {
+    pub(crate) fn frame(&self, base: BasePath, name: Name) -> Frame {
         Frame {
+            name,
             base,
             csrf: self.session().map(|session| session.token.clone()),
             is_owner: self.is_owner(),

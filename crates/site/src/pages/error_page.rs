@@ -1,11 +1,11 @@
 //! Failures as pages, as JSON and as plain text.
 //!
-//! The failure is an [`HttpError`]; `middleware.rs`, which knows the request, chooses the format. [`page`] makes the
-//! same pages for the program when there is no handler: after a crash, or for a request that cannot be parsed.
+//! The failure is an [`HttpError`]; `middleware.rs`, which knows the request, chooses the format. [`page_of`] makes
+//! the same pages for the program when there is no handler: after a crash, or for a request that cannot be parsed.
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY};
-use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use tera::context;
 
@@ -15,31 +15,23 @@ use crate::http::base_path::BasePath;
 use crate::http::error::HttpError;
 use crate::http::format::Format;
 use crate::http::security_headers::add_security_headers;
+use crate::server::Name;
 use crate::tool::Tool;
 
 /// Makes the page for a failure without a handler, complete with its headers, in the format that the client prefers.
 ///
-/// `base` is where the site is mounted (see [`BasePath::new`]), `reference` the id by which the cause is found in the
+/// `name` is what program and site are called, `base` where the site is mounted (see [`BasePath::new`]), `reference` the id by which the cause is found in the
 /// log (may be empty), `accept` the request's header of that name.
-pub fn page(
-    status: StatusCode,
-    base: &str,
-    reference: &str,
-    accept: Option<&HeaderValue>,
-) -> http::Response<Bytes> {
-    page_of(&HttpError::new(status), base, reference, accept)
-}
-
-/// Like [`page`], for an error with its own words.
 pub fn page_of(
     error: &HttpError,
+    name: Name,
     base: &str,
     reference: &str,
     accept: Option<&HeaderValue>,
 ) -> http::Response<Bytes> {
     let reference = (!reference.is_empty()).then_some(reference);
     let format = Format::wanted_by(accept, Format::Html);
-    let frame = Frame::at(BasePath::new(base));
+    let frame = Frame::at(BasePath::new(base), name);
     let mut response = render(error, &frame, None, reference, format);
     response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
     add_security_headers(response.headers_mut());
@@ -116,9 +108,20 @@ struct JsonBody<'a> {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
     use crate::http::error_words::words_for;
     use crate::testing::{get, request, send};
+
+    fn page(
+        status: StatusCode,
+        base: &str,
+        reference: &str,
+        accept: Option<&HeaderValue>,
+    ) -> http::Response<Bytes> {
+        page_of(&HttpError::new(status), Name::TOOLSHED, base, reference, accept)
+    }
 
     #[test]
     fn plain_text_is_one_line_and_the_reference() {

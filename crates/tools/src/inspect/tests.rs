@@ -214,6 +214,7 @@ fn memory_and_times_are_read() {
 // Requests.
 
 const FACTS: ServerFacts = ServerFacts {
+    name: site::Name::TOOLSHED,
     reference: String::new,
     variables: |_: &Extensions| {
         [

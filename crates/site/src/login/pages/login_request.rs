@@ -77,15 +77,19 @@ impl LoginRequest {
     /// Asks a visitor without a session to log in.
     pub(super) fn ask_to_log_in(&self) -> Response {
         let head = &self.head;
-        self.gate.ask_to_log_in(&head.method, &head.uri, &head.headers, self.base())
+        self.gate.ask_to_log_in(&head.method, &head.uri, &head.headers, &head.extensions)
     }
 
     pub(super) fn base(&self) -> &BasePath {
         self.page.base()
     }
 
+    pub(super) fn server(&self) -> Server {
+        Server::of(&self.head.extensions)
+    }
+
     pub(super) fn is_https(&self) -> bool {
-        (Server::of(&self.head.extensions).0.is_https)(&self.head.extensions)
+        (self.server().0.is_https)(&self.head.extensions)
     }
 
     /// Returns where cookies are valid, for code that cannot continue without one.
@@ -94,7 +98,7 @@ impl LoginRequest {
     }
 
     pub(super) fn address(&self) -> Option<IpAddr> {
-        (Server::of(&self.head.extensions).0.address)(&self.head.extensions)
+        (self.server().0.address)(&self.head.extensions)
     }
 
     /// Returns where it comes from, in words for the owner.
@@ -105,8 +109,7 @@ impl LoginRequest {
 
     /// Returns whether other visitors wait while this process computes.
     pub(super) fn process(&self) -> Process {
-        let serves_one_request =
-            (Server::of(&self.head.extensions).0.serves_one_request)(&self.head.extensions);
+        let serves_one_request = (self.server().0.serves_one_request)(&self.head.extensions);
         if serves_one_request || !event_loop::is_running() {
             Process::OfThisRequest
         } else {

@@ -44,7 +44,8 @@ async fn show(
     if !is_on {
         let key = key_to_show(request, session, pending).await?;
         let host = request.head.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let uri = second_factor::address(&key, host.unwrap_or("site"));
+        let site = request.server().name().title;
+        let uri = second_factor::address(&key, site, host.unwrap_or("site"));
         let picture = second_factor::picture(&uri);
         let picture = picture.map(|(size, path)| json!({ "size": size, "path": path }));
         values.insert("picture", &picture);
