@@ -6,7 +6,7 @@
 //!
 //! The crate is built in floors; each imports only those below it (`tests/floors.rs` checks that). From the top:
 //!
-//! - `router.rs` the site as one router;
+//! - `router.rs` the site as one router; `around.rs` its login around an application of somebody's own;
 //! - `middleware.rs` what happens to every request before its handler and to every response after it, `settings.rs`
 //!   what the owner decides;
 //! - `login/` who the owner is, and what only the owner may use;
@@ -25,6 +25,7 @@
 // They panic if nobody reads the output, and visitors never see it: log through `tracing` instead.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+mod around;
 mod crashes;
 mod expiry;
 mod http;
@@ -52,6 +53,7 @@ pub use crate::http::format::Format;
 pub use crate::http::media_type::MediaType;
 pub use crate::http::multipart::Multipart;
 pub use crate::http::request_body::{BodyBroken, Chunks};
+pub use around::{around, owner_only};
 pub use blobs;
 pub use blobs::Blobs;
 pub use crashes::{KnownCrash, OwnCrash, SharedCrashes};

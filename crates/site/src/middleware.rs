@@ -28,6 +28,7 @@ use crate::http::media_type::MediaType;
 use crate::http::request_body::Chunks;
 use crate::http::security_headers::add_security_headers;
 use crate::login::authorizer::AuthorizerQuery;
+use crate::login::pages::is_page;
 use crate::login::{Gate, Visitor};
 use crate::pages::error_page;
 use crate::pages::frame::Frame;
@@ -38,6 +39,8 @@ use crate::tool::Tool;
 
 /// Runs before and after every handler.
 pub(crate) struct Middleware {
+    /// Whether somebody else has written the pages: then headers and forms are theirs.
+    is_around_app: bool,
     gate: Option<Arc<Gate>>,
     asked_by_owner: bool,
     https_redirect: Option<HttpsRedirect>,
@@ -52,7 +55,12 @@ impl Middleware {
         let asked_by_owner = settings.asked_by_owner;
         let redirects = settings.redirects_to_https && !asked_by_owner;
         let https_redirect = redirects.then(HttpsRedirect::new);
-        Middleware { gate, asked_by_owner, https_redirect, hsts }
+        Middleware { is_around_app: false, gate, asked_by_owner, https_redirect, hsts }
+    }
+
+    /// Leaves headers and forms of pages that are not the site's alone.
+    pub(crate) fn around_app(self) -> Self {
+        Middleware { is_around_app: true, ..self }
     }
 
     /// Handles a request: identifies the visitor, runs the handler, completes its response.
@@ -82,7 +90,11 @@ impl Middleware {
         if asked.method == Method::HEAD {
             response = without_body(response);
         }
+        let is_of_app = response.extensions_mut().remove::<OfApp>().is_some();
         self.complete(response.headers_mut(), &visitor, &frame.base, is_https);
+        if !is_of_app {
+            add_security_headers(response.headers_mut());
+        }
         response
     }
 
@@ -104,7 +116,9 @@ impl Middleware {
         match &self.gate {
             _ if self.asked_by_owner => Ok(Visitor::in_the_shell()),
             Some(gate) if !is_for_monitors(path) && !path.starts_with("/static/") => {
-                gate.admit(request).await
+                // An application's forms have no token of ours.
+                let needs_token = !self.is_around_app || is_page(path);
+                gate.admit(request, needs_token).await
             }
             _ => Ok(Visitor::default()),
         }
@@ -133,7 +147,7 @@ impl Middleware {
         })
     }
 
-    /// Adds the headers that every response has.
+    /// Adds the headers that depend on who asks, and how.
     fn complete(
         &self,
         headers: &mut HeaderMap,
@@ -150,13 +164,16 @@ impl Middleware {
         if let (true, Some(hsts)) = (is_https, &self.hsts) {
             headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(hsts.clone());
         }
-        add_security_headers(headers);
     }
 }
 
 /// The tool that made a response, as an extension of it: `router.rs` sets it.
 #[derive(Clone, Copy)]
 pub(crate) struct MadeBy(pub(crate) &'static Tool);
+
+/// Marks a response of an application that the login is around, as an extension of it.
+#[derive(Clone, Copy)]
+pub(crate) struct OfApp;
 
 /// Marks a failure that needs no page and no line in the log, as an extension of the response: a load balancer asks
 /// every second.
@@ -219,6 +236,8 @@ async fn with_error_page(
     error.log(&asked.method, asked.uri.path(), reference.as_deref());
     let tool = response.extensions().get().map(|MadeBy(tool)| *tool);
     let page = error_page::render(&error, frame, tool, reference.as_deref(), format);
+    // The page is ours.
+    response.extensions_mut().remove::<OfApp>();
     with_page(response, page.map(Body::from))
 }
 

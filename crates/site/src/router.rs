@@ -49,16 +49,12 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
     let mount = |tool| Mounted::new(tool, settings, store, blobs.as_ref());
     let mounted = tools.iter().map(mount).collect::<Arc<[_]>>();
     let known: Arc<[_]> = store.map(|store| schemas(store, tools)).unwrap_or_default().into();
-    let gate_of_ready = gate.clone();
     let (listed, middleware) = (mounted.clone(), Arc::new(Middleware::new(settings, gate.clone())));
-    let login = gate.map(|gate| Arc::new(Login::new(gate, tools)));
+    let monitored = for_monitors(gate.clone(), known.clone());
+    let login = gate.map(|gate| Arc::new(Login::new(gate, known)));
     let site = Router::new()
         .route("/", get(move |page: Page| front(page, listed.clone())))
-        .route("/healthz", get(healthz))
-        .route(
-            "/readyz",
-            get(async move |server: Server| readyz(server, gate_of_ready.as_deref(), &known).await),
-        )
+        .merge(monitored)
         .route("/static/{*path}", get(static_file))
         .fallback(async move |request: Request| {
             tool_or_nothing(&mounted, login.as_deref(), request).await
@@ -71,21 +67,21 @@ pub fn router_with(tools: &'static [Tool], settings: &SiteSettings) -> Router {
 }
 
 /// The login. Its routes are built as a tool's are: on the first request for one.
-struct Login {
+pub(crate) struct Login {
     gate: Arc<Gate>,
-    tools: &'static [Tool],
+    known: Arc<[Schema]>,
     routes: OnceLock<Router>,
 }
 
 impl Login {
-    fn new(gate: Arc<Gate>, tools: &'static [Tool]) -> Self {
-        Login { gate, tools, routes: OnceLock::new() }
+    /// `known`: all that the store keeps.
+    pub(crate) fn new(gate: Arc<Gate>, known: Arc<[Schema]>) -> Self {
+        Login { gate, known, routes: OnceLock::new() }
     }
 
-    async fn respond(&self, request: Request) -> Response {
+    pub(crate) async fn respond(&self, request: Request) -> Response {
         let routes = self.routes.get_or_init(|| {
-            let known = schemas(self.gate.store(), self.tools).into();
-            let routes = pages::routes(self.gate.clone(), known);
+            let routes = pages::routes(self.gate.clone(), self.known.clone());
             routes.fallback(async || HttpError::new(StatusCode::NOT_FOUND))
         });
         let Ok(response) = routes.clone().call(request).await;
@@ -173,7 +169,7 @@ async fn tool_or_nothing(mounted: &[Mounted], login: Option<&Login>, request: Re
     }
 }
 
-fn is_owner(request: &Request) -> bool {
+pub(crate) fn is_owner(request: &Request) -> bool {
     request.extensions().get::<Visitor>().is_some_and(Visitor::is_owner)
 }
 
@@ -196,6 +192,12 @@ async fn front(page: Page, mounted: Arc<[Mounted]>) -> Response {
     let tools: Vec<_> =
         mounted.iter().filter(is_shown).map(|mounted| describe(mounted.tool)).collect();
     page.show("front.html", context! { tools => &tools })
+}
+
+/// Returns the routes for monitors and load balancers. `known`: all that the store keeps.
+pub(crate) fn for_monitors(gate: Option<Arc<Gate>>, known: Arc<[Schema]>) -> Router {
+    let ready = async move |server: Server| readyz(server, gate.as_deref(), &known).await;
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(ready))
 }
 
 /// For monitors and load balancers: the process responds, and stays. It checks nothing else, so that it costs nothing,
@@ -225,7 +227,7 @@ fn health(problem: Option<&'static str>) -> Response {
     response
 }
 
-async fn static_file(
+pub(crate) async fn static_file(
     method: Method,
     path: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,

@@ -61,22 +61,32 @@ impl Gate {
         &self.store
     }
 
-    /// Identifies the visitor, and refuses a request that another site has made the owner's browser send.
+    /// Identifies the visitor, and refuses a request that another site has made the owner's browser send: by what the
+    /// browser says and, if `needs_token`, by the token of the form.
     ///
     /// # Errors
     ///
     /// The response to send instead.
-    pub(crate) async fn admit(&self, request: &mut Request) -> Result<Visitor, HttpError> {
+    pub(crate) async fn admit(
+        &self,
+        request: &mut Request,
+        needs_token: bool,
+    ) -> Result<Visitor, HttpError> {
         let visitor = self.recognize(request.headers(), request.extensions()).await?;
         let Some(session) = visitor.session() else { return Ok(visitor) };
         // The login form has a token of its own, and a visitor who has logged in meanwhile is only redirected.
         let is_login = request.uri().path() == "/login";
-        if forgery::changes(request.method()) && !is_login {
+        if !forgery::changes(request.method()) || is_login {
+            return Ok(visitor);
+        }
+        if needs_token {
             let body = std::mem::replace(request.body_mut(), Body::empty());
             let (token, body) = forgery::token(request.headers(), body).await?;
             *request.body_mut() = body;
             let token = token.unwrap_or_default();
             self.refuse_forgery(request.headers(), &token, &session.token)?;
+        } else {
+            refuse_foreign_sender(request.headers())?;
         }
         Ok(visitor)
     }
@@ -187,16 +197,10 @@ impl Gate {
         token: &str,
         expected: &str,
     ) -> Result<(), HttpError> {
-        let page = HttpError::new(StatusCode::FORBIDDEN).title("Cross-site request blocked");
-        if forgery::sender(headers) == Sender::Other {
-            tracing::warn!("Cross-site request blocked.");
-            return Err(page.message(
-                "Another site sent this request in your name, so nothing was done. If it was you, go back, reload the \
-                 page and try again.",
-            ));
-        }
+        refuse_foreign_sender(headers)?;
         if !bool::from(token.as_bytes().ct_eq(expected.as_bytes())) {
-            return Err(page.title("This page has expired").message(
+            let page = HttpError::new(StatusCode::FORBIDDEN).title("This page has expired");
+            return Err(page.message(
                 "It was loaded before you logged in, or in a session that has ended, so nothing was done. Please go \
                  back, reload the page and try again.",
             ));
@@ -275,6 +279,19 @@ impl Gate {
         let path = self.settings.cookie_path.clone().or_else(mounted)?;
         Some(Scope { path, secure: is_https })
     }
+}
+
+/// Refuses a request that another site has made the browser send, by what the browser says.
+fn refuse_foreign_sender(headers: &HeaderMap) -> Result<(), HttpError> {
+    if forgery::sender(headers) == Sender::Own {
+        return Ok(());
+    }
+    tracing::warn!("Cross-site request blocked.");
+    let page = HttpError::new(StatusCode::FORBIDDEN).title("Cross-site request blocked");
+    Err(page.message(
+        "Another site sent this request in your name, so nothing was done. If it was you, go back, reload the page \
+         and try again.",
+    ))
 }
 
 /// The gate, as an extension of the requests to the login's own pages.

@@ -48,6 +48,11 @@ pub(crate) fn routes(gate: SharedGate, known: Arc<[Schema]>) -> Router {
         .layer(Extension(gate))
 }
 
+/// Returns whether a path below BASE is one of the login's pages.
+pub(crate) fn is_page(path: &str) -> bool {
+    ["/login", "/logout", "/account", "/set-up"].contains(&path) || path.starts_with("/account/")
+}
+
 /// Keeps every response of the login out of all caches.
 async fn never_stored(request: Request, next: middleware::Next) -> Response {
     let mut response = next.run(request).await;

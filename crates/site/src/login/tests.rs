@@ -3,6 +3,7 @@
 //! The site and the browser of all these tests are here; the tests are in `tests/`, by subject.
 
 mod account;
+mod around_app;
 mod cookies;
 mod faults;
 mod forgery;
