@@ -26,6 +26,7 @@ mod machines;
 mod malformed;
 mod multiplex;
 mod own_app;
+mod own_login;
 mod own_rows;
 mod proxy_fcgi;
 mod requests_over_limits;

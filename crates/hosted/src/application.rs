@@ -70,7 +70,7 @@ impl<M: 'static, B: Build<M>> Application<B, M> {
 
 impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
     pub(crate) fn of(build: B, keeps: K) -> Self {
-        let program = Program { name: name_of_file().leak(), version: "" };
+        let program = Program::of_this_file();
         let about = "A web application".to_owned();
         let runtime = Runtime::default();
         Application { build, program, about, runtime, keeps, marker: PhantomData }
@@ -313,44 +313,5 @@ where
 
     async fn built(self) -> Result<S, Failure> {
         self.await.map_err(not_made)
-    }
-}
-
-/// Returns the name of the program's file, without what upgrades append to it, as a program's name.
-fn name_of_file() -> String {
-    let file = std::env::current_exe().ok();
-    let name = file.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-    name_of(name.unwrap_or_default())
-}
-
-fn name_of(file: &str) -> String {
-    // The kernel adds the first if the file was replaced meanwhile.
-    let name = [" (deleted)", ".good", ".new", ".previous"]
-        .into_iter()
-        .fold(file, |name, suffix| name.strip_suffix(suffix).unwrap_or(name));
-    let name: String = name
-        .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() || letter == '_' { letter } else { '-' })
-        .collect();
-    if name.is_empty() { "app".to_owned() } else { name }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_versions_of_a_program_have_one_name() {
-        for (file, name) in [
-            ("my-app", "my-app"),
-            ("my_app", "my_app"),
-            ("my app", "my-app"),
-            ("my-app.good", "my-app"),
-            ("my-app.new", "my-app"),
-            ("my-app.good (deleted)", "my-app"),
-            ("", "app"),
-        ] {
-            assert_eq!(name_of(file), name, "{file}");
-        }
     }
 }

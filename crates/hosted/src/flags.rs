@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::StyledStr;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 #[cfg(feature = "development")]
@@ -243,12 +244,22 @@ pub(crate) fn definition<A: App>(app: &A, program: Program) -> clap::Command {
     named(definition, program)
 }
 
-/// Puts the program's name into what is said after help, and into that of all commands.
+/// Puts the program's name into help, and into that of all commands.
 fn named(mut command: clap::Command, program: Program) -> clap::Command {
-    if let Some(help) = command.get_after_help().map(ToString::to_string) {
-        let help = help.replace("{name}", program.name).replace("{NAME_}", &program.variable(""));
+    let in_words = |help: &StyledStr| {
+        let help = help.to_string();
+        help.replace("{name}", program.name).replace("{NAME_}", &program.variable(""))
+    };
+    if let Some(help) = command.get_about().map(in_words) {
+        command = command.about(help);
+    }
+    if let Some(help) = command.get_after_help().map(in_words) {
         command = command.after_help(help);
     }
+    let command = command.mut_args(|argument| match argument.get_help().map(in_words) {
+        Some(help) => argument.help(help),
+        None => argument,
+    });
     let names: Vec<_> = command.get_subcommands().map(|it| it.get_name().to_owned()).collect();
     names.iter().fold(command, |command, name| {
         command.mut_subcommand(name, |command| named(command, program))

@@ -144,7 +144,7 @@ pub struct Backup {
                   as data/{name}.db-replaced until the next time."
 )]
 pub struct Restore {
-    /// A file made by the command backup; it stays where it is.
+    /// A file made by {name} backup; it stays where it is.
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }

@@ -1,6 +1,5 @@
 //! The site as a hosted program.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -10,14 +9,14 @@ use hosted::findings::Findings;
 use hosted::report::Failure;
 use hosted::store::{Done, Keeps, Schema, Store, StoreError, Trust};
 use hosted::{App, By, Introduction, Start};
+use hosted_login::Printed;
 use site::LoginSettings;
-use site::login::KEY_FILE;
 
 use crate::application::{self, Site, SiteHost};
+use crate::commands;
 use crate::config::{self, Configuration, OwnSettings, Settings};
 use crate::flags::Command;
-use crate::installation::KEY;
-use crate::{commands, generated_password};
+use crate::installation::PROGRAM;
 
 /// The site.
 pub(crate) struct Toolshed;
@@ -54,7 +53,13 @@ impl App for Toolshed {
     }
 
     fn introduce(&self, listen: &Address, configuration: &mut Configuration) -> Introduction {
-        generated_password::introduce(listen, configuration)
+        let generated = hosted_login::generate(listen, configuration);
+        // It is printed once, so an upgrade does not change it.
+        let variable = generated.iter().map(|generated| generated.variable(configuration));
+        Introduction {
+            variables: variable.collect(),
+            greeting: Box::new(move |address| greeting(generated.as_ref(), address)),
+        }
     }
 
     fn check(&self, findings: &mut Findings, configuration: &Configuration, site: Option<&Path>) {
@@ -80,8 +85,7 @@ impl Keeps for Toolshed {
     }
 
     fn own_files(&self, settings: &Settings) -> Vec<PathBuf> {
-        let LoginSettings { data, set_up_file, .. } = application::login(settings);
-        [Some(KEY.within(&data)), set_up_file].into_iter().flatten().collect()
+        hosted_login::settings::own_files(PROGRAM, settings)
     }
 
     async fn restore(&self, store: &Store, backup: &Path) -> Result<Option<PathBuf>, StoreError> {
@@ -89,35 +93,37 @@ impl Keeps for Toolshed {
     }
 
     fn remark(&self, settings: &Settings, done: Done<'_>) -> String {
+        let about_blobs =
+            |sentence: fn(&str) -> String| commands::blobs::remark(settings, sentence);
+        let about_login = hosted_login::settings::remark(PROGRAM, settings, done);
         match done {
-            Done::BackedUp => commands::blobs::remark(settings, |place| {
+            Done::BackedUp => about_blobs(|place| {
                 format!(
                     "The blobs in {place} are not in it: copy them with `toolshed blobs copy FOLDER`.\n"
                 )
             }),
-            Done::Restored => "All browsers have been logged out.\n".to_owned(),
-            Done::MovedToFolder(folder) => {
-                key_remark(settings, folder) + &moved_without_blobs(settings)
+            Done::Restored => about_login,
+            Done::MovedToFolder(_) | Done::MovedToPostgres => {
+                about_login
+                    + &about_blobs(|place| {
+                        format!("Blobs are not part of the store: they are still in {place}.\n")
+                    })
             }
-            Done::MovedToPostgres => moved_without_blobs(settings),
         }
     }
 }
 
-/// What to do about the secret key, if the store is in another folder now.
-fn key_remark(settings: &Settings, folder: &Path) -> String {
-    let key = KEY.within(&application::login(settings).data);
-    if !fs::exists(&key).unwrap_or(false) || folder.join(KEY_FILE).exists() {
-        return String::new();
-    }
+/// Says where the site is, how to stop it and what to do next.
+fn greeting(generated: Option<&Printed>, address: &str) -> String {
+    let log_in =
+        generated.filter(|generated| generated.keep()).map_or(String::new(), |generated| {
+            format!("\n  Log in with:   {} (generated, because none is set)", generated.password())
+        });
     format!(
-        "Copy {} there, too: without it, all browsers are logged out and second factors lost.\n",
-        key.display()
+        "Toolshed serves the site at {address}\n\
+         \n  Look at it:    open that address in a browser{log_in}\
+         \n  Stop it:       Ctrl-C\
+         \n  Put it online: docs/deploying.md (Apache, nginx, lighttpd)\
+         \n  Add a tool:    docs/adding-a-tool.md\n\n"
     )
-}
-
-fn moved_without_blobs(settings: &Settings) -> String {
-    commands::blobs::remark(settings, |place| {
-        format!("Blobs are not part of the store: they are still in {place}.\n")
-    })
 }

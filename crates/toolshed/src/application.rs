@@ -4,27 +4,21 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use app_server::{
-    BasePath, Body, Cause, CgiVariables, ErrorReport, Host, Part, RequestContext, Role, Scheme,
-};
+use app_server::{BasePath, Body, Cause, ErrorReport, Host, Part, RequestContext, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
-use hosted::installation::{DATA, home};
-use http::{Extensions, Request, Response, StatusCode, Uri};
+use hosted_login::request;
+use http::{Extensions, Request, Response, Uri};
 use site::blobs::BlobSettings;
-use site::login::BadHash;
-use site::login::authorizer::AuthorizerQuery;
 use site::storage::Trust;
-use site::{
-    BlobExpiry, HttpError, LoginSettings, Name, Password, ServerFacts, SharedCrashes, SiteSettings,
-};
+use site::{BlobExpiry, HttpError, LoginSettings, Name, ServerFacts, SharedCrashes, SiteSettings};
 use tower_service::Service;
 
 use crate::config::{Configuration, Settings};
 use crate::crash_sharing::CrashSharing;
+use crate::installation::BLOBS;
 use crate::installation::PROGRAM;
-use crate::installation::{BLOBS, SET_UP};
 use crate::setup;
 
 /// Makes the site with all its tools, for a web server in front. While the configuration is wrong, every request is
@@ -51,28 +45,15 @@ pub(crate) fn site_over_http(configuration: Configuration) -> Site {
 /// The site's part of the settings.
 pub(crate) fn site_settings(settings: &Settings) -> SiteSettings {
     let site = SiteSettings {
-        login: Some(login(settings)),
         blobs: Some(blobs(settings)),
-        hsts: settings.own.hsts(),
-        redirects_to_https: settings.own.redirects_to_https,
-        ..SiteSettings::default()
+        ..hosted_login::settings::site(PROGRAM, settings)
     };
     site.public(settings.own.public.iter().cloned())
 }
 
 /// The login's part of the settings.
 pub(crate) fn login(settings: &Settings) -> LoginSettings {
-    LoginSettings {
-        database: settings.database.clone(),
-        password: settings.own.password.clone(),
-        session_idle: settings.own.session_idle,
-        session_longest: settings.own.session_longest,
-        cookie_path: settings.own.cookie_path.clone(),
-        set_up_file: home().map(|home| SET_UP.of(PROGRAM, &home)),
-        ..LoginSettings::in_folder(
-            settings.data_folder().unwrap_or_else(|| DATA.name(PROGRAM).into()),
-        )
-    }
+    hosted_login::settings::login(PROGRAM, settings)
 }
 
 /// Where blobs are kept.
@@ -174,27 +155,7 @@ impl Service<Request<Body>> for Site {
         if let Some(configuration) = self.setup.as_mut().and_then(setup::Setup::look_again) {
             *self = Site { facts: self.facts, ..site(configuration) };
         }
-        let context = RequestContext::of(request.extensions());
-        if let Some(asks) = asked_by_web_server(context, self.base.as_ref()) {
-            request.extensions_mut().insert(asks);
-            request.extensions_mut().insert(site::Server(self.facts));
-            return match &mut self.setup {
-                Some(setup) => setup.call(request),
-                None => self.router.call(request),
-            };
-        }
-        let base = context.base();
-        if !base.as_str().is_empty() {
-            let base = site::BasePath::new(base.as_str());
-            request.extensions_mut().insert(base);
-        } else if let Some(base) = &self.base {
-            // It was set while the process runs; at its next start the server does this.
-            if let Some(uri) = base.removed_from(request.uri()) {
-                *request.uri_mut() = uri;
-            }
-            request.extensions_mut().insert(site::BasePath::new(base.as_str()));
-        }
-        request.extensions_mut().insert(site::Server(self.facts));
+        request::describe(&mut request, PROGRAM, self.base.as_ref(), self.facts);
         match &mut self.setup {
             Some(setup) => setup.call(request),
             None => self.router.call(request),
@@ -202,69 +163,12 @@ impl Service<Request<Body>> for Site {
     }
 }
 
-/// Returns the web server's query about a folder next to the site that the login guards, if the request is one.
-///
-/// The first query has the role authorizer. The second, Apache's `ErrorDocument 401 BASE/login` of that folder, is a
-/// request for the folder's own path that was redirected to our launcher. Clients cannot set these variables, whose
-/// names do not start with `HTTP_`.
-fn asked_by_web_server(
-    context: &RequestContext,
-    base: Option<&BasePath>,
-) -> Option<AuthorizerQuery> {
-    let is_check = context.role() == Some(Role::Authorizer);
-    let is_refusal = context.redirect_status() == Some(StatusCode::UNAUTHORIZED);
-    // Looking variables up takes time, and hardly any request is one of the two.
-    let variables = context.variables().filter(|_| is_check || is_refusal)?;
-    let text = |name| variables.get(name).and_then(|value| std::str::from_utf8(value).ok());
-    if is_check {
-        let site = text("TOOLSHED_BASE").or(base.map(BasePath::as_str)).unwrap_or("");
-        return Some(AuthorizerQuery::Check(site::BasePath::new(site)));
-    }
-    let (site, _) = text("SCRIPT_NAME")?.rsplit_once('/')?;
-    let is_for_login = text("REDIRECT_URL")?.strip_prefix(site) == Some("/login");
-    is_for_login.then(|| AuthorizerQuery::Refusal(site::BasePath::new(site)))
-}
-
 /// What the program reports about itself and a request.
-static FACTS: ServerFacts = ServerFacts {
-    name: Name::TOOLSHED,
-    reference: app_server::reference,
-    variables: variables_of,
-    facts: facts_of,
-    address: |extensions| RequestContext::of(extensions).remote_address(),
-    is_https: |extensions| RequestContext::of(extensions).scheme() == Scheme::Https,
-    serves_one_request: |extensions| {
-        // Each FastCGI transport names a role; over HTTP there are no variables.
-        let context = RequestContext::of(extensions);
-        context.variables().is_some() && context.role().is_none()
-    },
-    is_draining: app_server::is_draining,
-    password: password_of,
-};
+static FACTS: ServerFacts = ServerFacts { name: Name::TOOLSHED, facts: facts_of, ..request::FACTS };
 
 /// The same, if anybody may have sent the request's variables.
-static FACTS_OVER_TCP: ServerFacts = ServerFacts { password: |_| None, ..FACTS };
-
-/// The password that the web server sends with a request (`SetEnv` in .htaccess).
-fn password_of(extensions: &Extensions) -> Option<Result<Password, BadHash>> {
-    let secrets = RequestContext::of(extensions).secrets()?;
-    let text = |name| {
-        let secret = secrets.get(name).filter(|secret| !secret.is_empty())?;
-        Some(String::from_utf8_lossy(secret).into_owned())
-    };
-    match text("APP_PASSWORD_HASH") {
-        Some(hash) => Some(Password::from_hash(&hash)),
-        None => Password::clear(text("APP_PASSWORD")?).map(Ok),
-    }
-}
-
-/// The web server's variables. Over HTTP there are none.
-fn variables_of(extensions: &Extensions) -> Vec<(String, String)> {
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let variables =
-        RequestContext::of(extensions).variables().into_iter().flat_map(CgiVariables::iter);
-    variables.map(|(name, value)| (text(name), text(value))).collect()
-}
+static FACTS_OVER_TCP: ServerFacts =
+    ServerFacts { name: Name::TOOLSHED, facts: facts_of, ..request::FACTS_OVER_TCP };
 
 /// Version, transport, scheme, which of several machines this is, and the client's address.
 fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {

@@ -2,8 +2,6 @@
 
 pub(crate) mod blobs;
 pub(crate) mod check;
-pub(crate) mod hash_password;
-pub(crate) mod set_password;
 pub(crate) mod tools;
 
 use hosted::config::CommandLine;
@@ -21,8 +19,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     match command {
         Command::Tools => tools::run(command_line),
-        Command::SetPassword => set_password::run(command_line),
-        Command::HashPassword => hash_password::run(),
+        Command::Password(command) => hosted_login::commands::run(site, command, command_line),
         Command::Store(command) => hosted::store::run(site, command, command_line),
         Command::Blobs(blobs) => blobs::run(command_line, blobs.command.as_ref()),
     }

@@ -6,15 +6,8 @@ use clap::{Args, Subcommand};
 pub(crate) enum Command {
     /// List the tools of the site and who may use them.
     Tools,
-    /// Set the owner's password in toolshed.toml.
-    #[command(after_help = "Asks for the password, or reads it from standard input:\n\
-                      printf %s 'my long password' | toolshed set-password\n\
-                      The rest of the file stays unchanged. All sessions end.")]
-    SetPassword,
-    /// Print the line that sets the owner's password in toolshed.toml.
-    #[command(after_help = "Asks for the password, or reads it from standard input:\n\
-                      printf %s 'my long password' | toolshed hash-password")]
-    HashPassword,
+    #[command(flatten)]
+    Password(hosted_login::commands::Command),
     #[command(flatten)]
     Store(hosted::store::Command),
     Blobs(Blobs),

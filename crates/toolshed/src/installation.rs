@@ -1,4 +1,4 @@
-//! What the site has on disk, beside what every program has ([`hosted::installation`], [`hosted::store::entries`]).
+//! What the site has on disk, beside what every program with store and login has (`entries` of their crates).
 //!
 //! The launcher (`dispatch.fcgi`) and the rewrite rules (`htaccess`) spell some of these names again; the tests
 //! below parse both files and compare. The code that writes the files is elsewhere. For owners, docs/deploying.md and
@@ -7,7 +7,6 @@
 use hosted::Program;
 use hosted::installation::{Entry, Within};
 use site::EXPIRY_FILE;
-use site::login::{BACKUPS_FOLDER, KEY_FILE, QUEUE_FOLDER};
 
 /// What everything is named after.
 pub(crate) const PROGRAM: Program =
@@ -29,14 +28,6 @@ macro_rules! entries {
 }
 
 entries! {
-    /// The owner creates it to open the set-up page.
-    SET_UP: Home, "*.setup", 0o600;
-    /// Backups that the owner made on the page about the store, or has put there to restore them.
-    BACKUPS: Data, BACKUPS_FOLDER, 0o700;
-    /// The key of cookies and second factors.
-    KEY: Data, KEY_FILE, 0o600;
-    /// Locks that limit how many passwords are checked at once.
-    LOGIN_QUEUE: Data, QUEUE_FOLDER, 0o700;
     /// Blobs, unless they are in an S3 store.
     BLOBS: Data, "blobs", 0o700;
     /// When expired blobs were removed last, and the lock of who is doing it.
@@ -48,8 +39,13 @@ entries! {
 /// Returns every entry, and its path relative to the folder of the installation or the site.
 #[cfg(test)]
 pub(crate) fn all() -> impl Iterator<Item = (Entry, String)> {
-    let all =
-        hosted::installation::ENTRIES.iter().chain(hosted::store::entries::ENTRIES).chain(ENTRIES);
+    let all = [
+        hosted::installation::ENTRIES,
+        hosted::store::entries::ENTRIES,
+        hosted_login::entries::ENTRIES,
+        ENTRIES,
+    ];
+    let all = all.into_iter().flatten();
     let store = hosted::store::entries::STORE.path(PROGRAM, "");
     all.map(move |entry| (*entry, entry.path(PROGRAM, &store)))
 }

@@ -9,7 +9,6 @@ mod commands;
 mod config;
 mod crash_sharing;
 mod flags;
-mod generated_password;
 mod installation;
 mod program_digest;
 mod setup;

@@ -1,11 +1,8 @@
 //! Reads the values of settings that are not simply a number, size, time or list: addresses, paths, words.
 
-use std::time::Duration;
-
-use hosted::config::{Advice, Location, Value, parse_time};
+use hosted::config::{Advice, Location, Value};
+use site::ALL_TOOLS;
 use site::blobs::AddressStyle;
-use site::login::CookiePath;
-use site::{ALL_TOOLS, Password};
 
 use super::Settings;
 
@@ -19,16 +16,6 @@ pub(super) fn public(settings: &mut Settings, names: Vec<String>) -> Result<(), 
         )));
     }
     settings.own.public = names.into_iter().collect();
-    Ok(())
-}
-
-pub(super) fn password_hash(
-    settings: &mut Settings,
-    value: &Value,
-    _: &Location,
-) -> Result<(), Advice> {
-    let (Value::Text(line) | Value::Secret(line)) = value else { return Err(Advice::Default) };
-    settings.own.password = Some(Password::from_hash(line).map_err(|_| Advice::Default)?);
     Ok(())
 }
 
@@ -113,34 +100,5 @@ pub(super) fn s3_redirect(
         Value::Text(text) => text.parse().map_err(|_| Advice::Default)?,
         _ => return Err(Advice::Default),
     });
-    Ok(())
-}
-
-pub(super) fn cookie_path(
-    settings: &mut Settings,
-    value: &Value,
-    _: &Location,
-) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    settings.own.cookie_path = Some(CookiePath::new(text).ok_or(Advice::Default)?);
-    Ok(())
-}
-
-pub(super) fn https(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    let Value::Text(text) = value else { return Err(Advice::Default) };
-    settings.own.redirects_to_https = match &**text {
-        "redirect" => true,
-        "optional" => false,
-        _ => return Err(Advice::Default),
-    };
-    Ok(())
-}
-
-pub(super) fn hsts(settings: &mut Settings, value: &Value, _: &Location) -> Result<(), Advice> {
-    /// Two years: what preload lists ask for.
-    const MAX_DURATION: Duration = Duration::from_secs(17_520 * 60 * 60);
-    let time =
-        value.as_scalar().and_then(|text| parse_time(&text)).filter(|time| *time <= MAX_DURATION);
-    settings.own.hsts = Some(time.ok_or(Advice::Default)?);
     Ok(())
 }

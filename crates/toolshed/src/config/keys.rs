@@ -5,38 +5,18 @@
 //! is `session_idle` in `toolshed.toml` and `TOOLSHED_SESSION_IDLE` in the environment. Values that are not a number,
 //! size, time or list are read in `custom.rs`.
 
-use hosted::config::{Key, Keys, Kind, Takes, Variable};
-use site::Password;
+use hosted::config::{Key, Keys, Kind};
+use hosted_login::settings::GENERATED;
 
-use super::{
-    Configuration, GENERATED, HASH_VARIABLE, OwnSettings, PASSWORD_VARIABLE, Settings, custom, s3,
-};
+use super::{Configuration, OwnSettings, custom, s3};
 use crate::installation::PROGRAM;
-
-macro_rules! time_field {
-    ($range:expr, $($field:ident).+) => {
-        Kind::Time {
-            range: $range,
-            get: |settings| settings.own.$($field).+,
-            set: |settings, value| settings.own.$($field).+ = value,
-        }
-    };
-}
-
-const HOUR: u64 = 3600;
 
 /// Every setting.
 pub(crate) fn keys() -> Keys<OwnSettings> {
-    let variable = |name, takes| Variable { name, takes };
-    let clear =
-        Takes::Text(|settings: &mut Settings, text| settings.own.password = Password::clear(text));
     Keys::new(PROGRAM, own())
         .secret(&["password_hash", "database", "s3_access_key", "s3_secret_key"])
-        .commands(&[("password_hash", "set-password")])
-        .variables(vec![
-            variable(PASSWORD_VARIABLE, clear),
-            variable(HASH_VARIABLE, Takes::Key("password_hash")),
-        ])
+        .commands(hosted_login::commands::SETTERS)
+        .variables(hosted_login::settings::variables())
         .not_settings(vec![GENERATED])
         .check(complete)
 }
@@ -48,7 +28,7 @@ fn complete(configuration: &mut Configuration) {
 
 /// First those that an owner sets at once.
 fn own() -> Vec<Key<OwnSettings>> {
-    vec![
+    let mut keys = vec![
         Key {
             name: "public",
             kind: Kind::List {
@@ -62,19 +42,7 @@ fn own() -> Vec<Key<OwnSettings>> {
             why: "A tool uses the owner's disk, processor time and address, so every tool is private until it \
               is opened.",
         },
-        Key {
-            name: "password_hash",
-            kind: Kind::Custom {
-                write: "the line that `toolshed hash-password` prints \
-                    (`toolshed set-password` writes it into toolshed.toml)",
-                default: "none: nobody can log in",
-                take: custom::password_hash,
-            },
-            what: "Hash of the owner's password. `toolshed set-password` sets it.",
-            why: "The password cannot be recovered from it. The environment variables `APP_PASSWORD_HASH` \
-              (such a hash) and `APP_PASSWORD` (the password itself) take precedence; under Apache, \
-              `SetEnv` in .htaccess is used if nothing else is set. docs/login.md has all the ways.",
-        },
+        hosted_login::settings::password_key(),
         Key {
             name: "data",
             kind: Kind::Custom {
@@ -185,57 +153,9 @@ fn own() -> Vec<Key<OwnSettings>> {
             why: "Large files then cost the site nothing. Visitors have to be able to reach the store: not so in \
               a private network, where stores mostly do without HTTPS.",
         },
-        Key {
-            name: "session_idle",
-            kind: time_field!(60..=8760 * HOUR, session_idle),
-            what: "Idle time after which the owner has to log in again.",
-            why: "A week: long enough for a tool that is used now and then, short enough for a browser that \
-              was left behind.",
-        },
-        Key {
-            name: "session_longest",
-            kind: time_field!(60..=8760 * HOUR, session_longest),
-            what: "Time after which the owner has to log in again in any case.",
-            why: "A month: a stolen cookie does not work forever.",
-        },
-        Key {
-            name: "cookie_path",
-            kind: Kind::Custom {
-                write: "a path such as \"/\", only letters, digits and - . _ ~ %",
-                default: "where the site is mounted",
-                take: custom::cookie_path,
-            },
-            what: "Path that browsers send the login cookies to.",
-            why: "Needed only if the login guards folders beside the site: then `/`. On a host where other \
-              people have folders under the same name, they would receive the cookies too.",
-        },
-        Key {
-            name: "https",
-            kind: Kind::Custom {
-                write: "\"redirect\" or \"optional\"",
-                default: "`\"optional\"`",
-                take: custom::https,
-            },
-            what: "Whether the site requires HTTPS: `redirect` sends visitors who use HTTP to the same address \
-               over HTTPS, and raises the default of `hsts` to 4380 h, half a year. `/healthz`, `/readyz` and \
-               local host names (localhost) are still answered over HTTP.",
-            why: "Only the owner knows whether HTTPS works and will keep working. There are no redirect loops: \
-              a request that shows in any way that the visitor used HTTPS (`X-Forwarded-Proto`, trusted or \
-              not, or headers that browsers send only over HTTPS) is answered.",
-        },
-        Key {
-            name: "hsts",
-            kind: Kind::Custom {
-                write: "a time from 0 s to 17520 h such as \"4380 h\"",
-                default: "`\"24 h\"`; `\"4380 h\"` if `https` is redirect",
-                take: custom::hsts,
-            },
-            what: "How long browsers are told to use only HTTPS (Strict-Transport-Security). 0 disables it.",
-            why: "A day, because it applies to the whole host, including other sites on it, and nobody can \
-              click through the warning about an expired certificate. Owners who set `https = \
-              \"redirect\"` have committed to HTTPS and get half a year. docs/headers.md has the reasons.",
-        },
-        Key {
+    ];
+    keys.extend(hosted_login::settings::keys());
+    keys.push(Key {
             name: "node",
             kind: Kind::Custom {
                 write: "a name such as \"web-1\": letters, digits and -, at most 32",
@@ -246,8 +166,8 @@ fn own() -> Vec<Key<OwnSettings>> {
                check`, and among the facts that *inspect* shows; the references of errors differ between \
                machines with different names.",
             why: "Logs of several machines are read together. On one machine there is nothing to tell apart.",
-        },
-    ]
+        });
+    keys
 }
 
 #[cfg(test)]
@@ -356,7 +276,7 @@ mod tests {
     /// `TOOLSHED_UPDATE_DOCS=1 cargo test -p toolshed` writes the table.
     #[test]
     fn docs_contain_this_table() {
-        const BEGIN: &str = "<!-- The table is made from crates/toolshed/src/config/keys.rs and crates/hosted/src/config/general.rs: begin -->\n";
+        const BEGIN: &str = "<!-- The table is made from crates/toolshed/src/config/keys.rs, crates/hosted-login/src/settings.rs and crates/hosted/src/config/general.rs: begin -->\n";
         const END: &str = "<!-- end -->";
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
         let docs = std::fs::read_to_string(path).unwrap();

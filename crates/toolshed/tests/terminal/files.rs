@@ -32,7 +32,7 @@ fn every_file_that_a_site_creates_is_listed_with_its_mode() {
     }
     for (path, mode) in &found {
         // The files of the queue are numbered.
-        let queue = list::LOGIN_QUEUE.path(list::PROGRAM, "");
+        let queue = hosted_login::entries::QUEUE.path(list::PROGRAM, "");
         let is_queued = path.strip_prefix(&format!("{queue}/"));
         if is_queued.is_some_and(|number| number.parse::<u32>().is_ok()) {
             assert_eq!(*mode, 0o600, "{path}");

@@ -348,7 +348,7 @@ fn a_wrong_hash_is_named_and_not_shown() {
         installation.write("toolshed.toml", file);
         let (code, text) = installation.run(&["tools"], environment);
         assert_eq!(code, 2);
-        assert!(text.contains("write the line that `toolshed hash-password` prints"), "{text}");
+        assert!(text.contains("write the line that the command `hash-password` prints"), "{text}");
         assert!(!text.contains("my secret"), "{text}");
     }
     let (_, line, _) = hashed(&installation, PASSWORD);

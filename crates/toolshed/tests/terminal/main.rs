@@ -318,7 +318,7 @@ Restore it with toolshed restore. Files and blobs are not in it.
 Usage: toolshed restore [OPTIONS] <FILE>
 
 Arguments:
-  <FILE>  A file made by the command backup; it stays where it is
+  <FILE>  A file made by toolshed backup; it stays where it is
 
 Options:
       --config <FILE>  Read the settings from this file

@@ -1,16 +1,16 @@
-//! `toolshed hash-password`: prints the line for toolshed.toml; the password is not shown.
+//! `hash-password`: prints the line for the settings file; the password is not shown.
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 
+use hosted::Program;
 use hosted::report::{self, Failure};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use site::Password;
 use toml::de::DeTable;
 
-/// The setting.
-pub(super) const KEY: &str = "password_hash";
+use crate::settings::PASSWORD_HASH as KEY;
 
 /// A file longer than this is not a settings file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -20,7 +20,7 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// # Errors
 ///
 /// Also if standard output is appended to a file that already has the setting: twice is not valid TOML.
-pub(crate) fn run() -> Result<(), Failure> {
+pub(crate) fn run(program: Program) -> Result<(), Failure> {
     let output = file_of_output();
     let has_setting = output.as_deref().is_some_and(|text| {
         let (table, _) = DeTable::parse_recoverable(text);
@@ -30,12 +30,12 @@ pub(crate) fn run() -> Result<(), Failure> {
         return Err(Failure::wrong(format!(
             "The output file already sets {KEY}; a second one would make it invalid."
         ))
-        .hint("toolshed set-password replaces it."));
+        .hint(format!("{} set-password replaces it.", program.name)));
     }
     let password = new_password()?;
     if let Some(words) = Password::weakness(&password) {
         // The warning is lost if standard error has no reader.
-        let _ = writeln!(io::stderr(), "toolshed: {words} Hash created anyway.");
+        let _ = writeln!(io::stderr(), "{}: {words} Hash created anyway.", program.name);
     }
     let hash = Password::make_hash(&password).map_err(Failure::refused)?;
     // A last line without a line end would continue with ours.
@@ -44,7 +44,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     report::print(&format!("{line_end}{KEY} = \"{hash}\"\n"))
 }
 
-/// Returns the content of the file that standard output is appended to, if any: `>> toolshed.toml`.
+/// Returns the content of the file that standard output is appended to, if any: `>> app.toml`.
 fn file_of_output() -> Option<String> {
     let output = io::stdout().as_fd().try_clone_to_owned().map(File::from).ok()?;
     let metadata =
@@ -65,7 +65,7 @@ fn file_of_output() -> Option<String> {
 /// # Errors
 ///
 /// If it is empty or longer than a login accepts, or was not typed the same way twice.
-pub(super) fn new_password() -> Result<String, Failure> {
+pub(crate) fn new_password() -> Result<String, Failure> {
     let password = if io::stdin().is_terminal() {
         let password = asked("Password: ")?;
         if asked("Repeat password: ")? != password {

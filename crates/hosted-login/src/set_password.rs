@@ -1,4 +1,4 @@
-//! `toolshed set-password`: sets the owner's password in toolshed.toml, replacing the previous one.
+//! `set-password`: sets the owner's password in the settings file, replacing the previous one.
 //!
 //! Nothing else in the file changes, nor do its mode and owner, and it is never half written.
 
@@ -8,13 +8,13 @@ use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use atomic_file::Durability;
-use hosted::config::{CommandLine, Problem, in_words, with_text};
+use hosted::config::{CommandLine, Configuration, Keys, Problem, in_words, with_text};
 use hosted::installation::SETTINGS;
 use hosted::report::{self, Failure};
 use site::Password;
 
-use super::hash_password::{self, KEY};
-use crate::config::{self, Configuration, keys};
+use crate::hash_password;
+use crate::settings::{PASSWORD_HASH as KEY, password_variable};
 
 /// Reads the password and writes its hash.
 ///
@@ -22,9 +22,9 @@ use crate::config::{self, Configuration, keys};
 ///
 /// If the password is too short, too long or too common, or if the file cannot be read, changed or written; it
 /// is then unchanged.
-pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
-    let configuration = keys().load(command_line);
-    let file = file(command_line, &configuration)?;
+pub(crate) fn run<O: Default>(keys: &Keys<O>, command_line: &CommandLine) -> Result<(), Failure> {
+    let configuration = keys.load(command_line);
+    let file = file(keys, command_line, &configuration)?;
     // Before anyone types: a file that cannot be changed.
     let nothing_changed = |failure: Failure| failure.hint("Nothing was changed.");
     changed(&file, "").map_err(nothing_changed)?;
@@ -41,7 +41,11 @@ pub(crate) fn run(command_line: &CommandLine) -> Result<(), Failure> {
 }
 
 /// The file to change; if it is a link, what it points to.
-fn file(command_line: &CommandLine, configuration: &Configuration) -> Result<PathBuf, Failure> {
+fn file<O: Default>(
+    keys: &Keys<O>,
+    command_line: &CommandLine,
+    configuration: &Configuration<O>,
+) -> Result<PathBuf, Failure> {
     let is_unreadable = |problem: &Problem| match problem {
         Problem::Syntax { .. } | Problem::Encoding { .. } | Problem::Unreadable { .. } => true,
         // The password's own line is replaced, however often it appears.
@@ -49,7 +53,7 @@ fn file(command_line: &CommandLine, configuration: &Configuration) -> Result<Pat
         _ => false,
     };
     // A named file that does not exist yet is created.
-    let file = keys().file(command_line).ok_or_else(|| {
+    let file = keys.file(command_line).ok_or_else(|| {
         Failure::refused("The installation's folder cannot be found; is /proc mounted?")
     })?;
     if file.exists() && configuration.problems.iter().any(is_unreadable) {
@@ -110,10 +114,14 @@ fn unwritable(file: &Path, error: &io::Error) -> Failure {
 }
 
 /// Confirms the change, and says what may keep the password from taking effect or being secret.
-fn confirmation(file: &Path, before: Option<&Metadata>, configuration: &Configuration) -> String {
+fn confirmation<O>(
+    file: &Path,
+    before: Option<&Metadata>,
+    configuration: &Configuration<O>,
+) -> String {
     let shown = file.display();
     let mut text = format!("The password is set in {shown}.\n");
-    match config::password_variable(configuration) {
+    match password_variable(configuration) {
         None => {
             text +=
                 "Running processes pick it up within a few seconds; all sessions are logged out.\n";
