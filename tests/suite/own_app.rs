@@ -389,6 +389,27 @@ pub(crate) fn text(output: &Output) -> String {
     String::from_utf8(both).expect("text")
 }
 
+/// Whoever counts visitors in memory is told why there are several counts.
+#[test]
+fn several_processes_are_said_to_be_several() {
+    let running = apache_fcgid::start(&in_its_own_runtime()).expect("Apache starts");
+    let said = "Several processes serve this site";
+    assert_eq!(get(&running, "/sleep/0").status, 200);
+    assert!(!own_log(&running).contains(said), "{}", own_log(&running));
+    let deadline = Instant::now() + TIMEOUT;
+    while !own_log(&running).contains(said) {
+        assert!(Instant::now() < deadline, "{}", own_log(&running));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert_eq!(get(&running, "/sleep/300").status, 200));
+            }
+        });
+    }
+    let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");
+    let check = text(&run(&folder, &["check", "--upgrade"], &[("OWN_APP_HAS_A_RUNTIME", "1")]));
+    assert!(!check.contains(said), "{check}");
+}
+
 #[test]
 fn its_command_line_is_named_after_it() {
     let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");

@@ -42,6 +42,12 @@ pub trait App: 'static {
         false
     }
 
+    /// Returns whether something that should be the same for all processes may be in the memory of each: then the log says if
+    /// there are several. Default: no.
+    fn may_keep_state_in_memory(&self) -> bool {
+        false
+    }
+
     /// Makes the service, on the loop that will serve it; again later if that fails behind a web server.
     ///
     /// # Errors

@@ -142,6 +142,10 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
         self.runtime
     }
 
+    fn may_keep_state_in_memory(&self) -> bool {
+        K::IS_NOTHING
+    }
+
     async fn service(&self, start: Start) -> Result<B::Service, Failure> {
         self.build.build(start).await
     }
@@ -157,6 +161,8 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
 
 /// What an [`Application`] keeps: [`KeepsNothing`], or rows, with the feature `store`.
 pub trait WhatIsKept: Sealed {
+    #[doc(hidden)]
+    const IS_NOTHING: bool = false;
     #[doc(hidden)]
     type Commands: Subcommand;
     #[doc(hidden)]
@@ -188,6 +194,7 @@ pub struct KeepsNothing;
 impl Sealed for KeepsNothing {}
 
 impl WhatIsKept for KeepsNothing {
+    const IS_NOTHING: bool = true;
     type Commands = NoCommands;
 
     fn keys(program: Program) -> Keys<()> {

@@ -19,10 +19,12 @@
 //! application with settings or commands of its own is an [`App`], and [`run`] its `main`.
 //!
 //! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
-//! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its files; `upgrade.rs` what is saved of the
-//! last version that passed its check; `late_service.rs` and `wrong_settings.rs` what visitors get instead of a service;
-//! `cargo_project.rs` what `watch` builds; `front.rs` how web servers describe requests; `store.rs` the rows that a program keeps; `mounted.rs` a layer for applications below a folder; `log.rs` where messages go; `report.rs` what a command prints at its
-//! end; `launcher.rs` what the web server runs.
+//! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its
+//! files; `upgrade.rs` what is saved of the last version that passed its check; `late_service.rs` and `wrong_settings.rs`
+//! what visitors get instead of a service; `store.rs` the rows that a program keeps; `cargo_project.rs` what `watch` builds;
+//! `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where
+//! messages go, `threads.rs` and `processes.rs` what they say if there are several; `report.rs` what a command prints at
+//! its end; `launcher.rs` what the web server runs.
 
 #![forbid(unsafe_code)]
 // docs.rs says which items need a feature.
@@ -44,6 +46,7 @@ mod late_service;
 mod launcher;
 pub mod log;
 mod mounted;
+mod processes;
 mod program;
 pub mod report;
 mod runtime;

@@ -7,7 +7,7 @@ use crate::app::{App, By, Surroundings};
 use crate::config::CommandLine;
 use crate::job::Job;
 use crate::report::Failure;
-use crate::{log, upgrade};
+use crate::{log, processes, upgrade};
 
 /// Serves until SIGTERM or Ctrl-C. Wrong settings do not end it, unless they are on the command line or leave no
 /// address: a page and the log report them.
@@ -38,6 +38,9 @@ pub(crate) fn job<A: App>(
         host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
     }
     if let Some(workers) = serving::workers(&configuration.settings) {
+        if context.app.may_keep_state_in_memory() {
+            processes::note(workers.max);
+        }
         let settings = serving::server_settings(&configuration);
         let work = async move {
             Ok(app_server::supervise(Protocol::FastCgi, listen, workers, &settings, &host).await?)

@@ -9,7 +9,7 @@ use crate::app::{App, By, Introduction, Surroundings};
 use crate::config::CommandLine;
 use crate::job::Job;
 use crate::report::Failure;
-use crate::{log, upgrade};
+use crate::{log, processes, upgrade};
 
 /// The default address of `serve`: only this machine can reach it.
 pub(crate) const ADDRESS: std::net::SocketAddr =
@@ -44,6 +44,9 @@ pub(crate) fn job<A: App>(
     if let Some(mut workers) = serving::workers(&configuration.settings) {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         workers.variables.extend(variables);
+        if context.app.may_keep_state_in_memory() {
+            processes::note(workers.max);
+        }
         let settings = serving::server_settings(&configuration);
         let work = async move {
             Ok(app_server::supervise(Protocol::Http, listen, workers, &settings, &host).await?)

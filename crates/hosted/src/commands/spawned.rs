@@ -9,7 +9,7 @@ use crate::app::{App, By, Surroundings};
 use crate::config::CommandLine;
 use crate::job::Job;
 use crate::report::Failure;
-use crate::{log, upgrade};
+use crate::{log, processes, upgrade};
 
 /// Serves FastCGI until the web server stops it. Wrong settings do not end it: the web server would only start it
 /// again, and visitors would see "500".
@@ -24,6 +24,9 @@ pub(crate) fn job<A: App>(context: &Context<A>) -> Job {
     let upgrade = upgrade::log_if_unavailable(upgrade);
     let host = Surroundings::of(&*context.app, &configuration.settings).log(log);
     let host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
+    if context.app.may_keep_state_in_memory() {
+        processes::note_others();
+    }
     let by = By::WebServer { is_tcp: !is_unix_socket() };
     let served = serving::Serving { configuration, by, host, upgrade };
     served.job(&context.app, Transport::Spawned).then(|outcome| {
