@@ -46,6 +46,19 @@ fn answers_like_any_other(running: &Running) {
     let echo = Request::post("/echo", Upload::Text(b"hello".to_vec())).send(running.address);
     assert_eq!(echo.expect("a response").text(), "hello");
     assert_eq!(get(running, "/nowhere").status, 404);
+    let moved = get(running, "/fails/not-here");
+    assert_eq!(
+        (moved.status, moved.text()),
+        (404, "404 Not Found\n\nIt has moved away.\n".to_owned())
+    );
+    let failed = get(running, "/fails/secret-name");
+    let page = failed.text();
+    assert!(failed.status == 500 && !page.contains("No such file"), "{page}");
+    let (_, reference) = page.trim_end().split_once("Reference: ").expect("a reference");
+    let log = own_log(running) + &running.program_logs();
+    let line = log.lines().find(|line| line.contains(reference)).expect("it is in the log");
+    assert!(line.contains("Request failed: No such file or directory"), "{line}");
+    assert!(line.contains("/fails/secret-name"), "{line}");
     let failed = get(running, "/panic");
     assert!(failed.status == 500 && failed.text().contains("Reference: "), "{}", failed.text());
 }

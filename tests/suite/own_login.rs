@@ -76,6 +76,12 @@ fn the_owner_logs_in(running: &Running) {
     assert_eq!(browser.get(&format!("{base}/")).text(), "true guests: ann\n");
     let account = browser.get(&format!("{base}/account")).text();
     assert!(account.contains("guarded-app set-password") && !account.contains("oolshed"));
+    let failed = browser.get(&format!("{base}/admin/fails"));
+    let page = failed.text();
+    assert!(failed.status == 500 && page.contains("The guest book"), "{page}");
+    assert!(page.contains("quote this reference") && !page.contains("secret reason"), "{page}");
+    let log = fs::read_to_string(running.folder().join("logs/guarded-app.log")).expect("a log");
+    assert!(log.contains("Request failed: the secret reason."), "{log}");
     // The session holds in the process that a touch makes.
     touch(&running.folder().join(format!("www{base}/dispatch.fcgi"))).expect("a touch");
     assert_eq!(browser.get(&format!("{base}/admin")).text(), "what only the owner sees\n");

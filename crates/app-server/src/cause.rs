@@ -11,6 +11,8 @@ use http::StatusCode;
 pub enum Cause {
     /// The application panicked, with this message.
     Panic(String),
+    /// The application says so itself.
+    Failed(Failed),
     /// Too many requests at once; the limit.
     Overload(usize),
     /// The request's body was still arriving and others needed the permit; the number of permits.
@@ -50,12 +52,25 @@ pub enum Cause {
     ChildFailed(String),
 }
 
+/// A failure that the application reports instead of making a page for it: an extension of its response. The server
+/// logs it and makes the page ([`Host::error_page`](crate::Host::error_page)); the rest of the response is dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The status.
+    pub status: StatusCode,
+    /// What the visitor may read: sentences.
+    pub message: Option<String>,
+    /// Why, for the log only, without a period. That of a client error (4xx) is not logged.
+    pub why: String,
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Cause::Panic(message) => {
                 write!(formatter, "the application panicked: {message}{}", cure_of(message))
             }
+            Cause::Failed(failed) => formatter.write_str(&failed.why),
             Cause::Overload(limit) => {
                 write!(formatter, "{limit} requests are already in flight (max_requests)")
             }
@@ -105,6 +120,7 @@ impl fmt::Display for Cause {
 impl Cause {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
+            Cause::Failed(failed) => failed.status,
             Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed | Cause::ChildFailed(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }

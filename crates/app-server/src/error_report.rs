@@ -24,7 +24,7 @@ pub(crate) const PLACEHOLDER: &str = "0000000-0000-crash";
 pub struct ErrorReport {
     /// The status to respond with.
     pub status: StatusCode,
-    /// Identifies this failure on the page and in the log.
+    /// Identifies this failure on the page and in the log; empty if it is not in the log, because the visitor caused it.
     pub reference: String,
     /// Where the site is mounted, for links.
     pub base: BasePath,
@@ -38,6 +38,9 @@ impl ErrorReport {
     /// Creates the report and logs it.
     pub(crate) fn new(cause: Cause, about: &About) -> Self {
         let status = cause.status();
+        if matches!(cause, Cause::Failed(_)) && status.is_client_error() {
+            return ErrorReport::of(cause, String::new(), about);
+        }
         let reference = reference();
         let About { method, uri, .. } = about;
         let path = uri.path();
@@ -54,6 +57,7 @@ impl ErrorReport {
         log! {
             error {
                 Cause::Panic(_),
+                Cause::Failed(_),
                 Cause::Overload(_),
                 Cause::Evicted(_),
                 Cause::BadResponse(_),
@@ -73,12 +77,24 @@ impl ErrorReport {
                 Cause::VariablesTooLarge(_),
             }
         }
+        ErrorReport::of(cause, reference, about)
+    }
+
+    fn of(cause: Cause, reference: String, about: &About) -> Self {
         ErrorReport {
-            status,
+            status: cause.status(),
             reference,
             base: about.base.clone(),
             accept: about.accept.clone(),
             cause,
+        }
+    }
+
+    /// Returns what the application has to say to the visitor, if it does: sentences.
+    pub fn message(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Failed(failed) => failed.message.as_deref(),
+            _ => None,
         }
     }
 
@@ -134,9 +150,15 @@ impl About {
     }
 }
 
-/// The default page: plain text with status and reference.
-pub(crate) fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
-    let text = format!("{}\n\nReference: {}\n", report.status, report.reference);
+/// Makes the default page: plain text with status, the application's words if there are some, and reference.
+pub fn plain_text(report: &ErrorReport) -> http::Response<Bytes> {
+    let mut text = format!("{}\n", report.status);
+    if let Some(message) = report.message() {
+        text += &format!("\n{message}\n");
+    }
+    if !report.reference.is_empty() {
+        text += &format!("\nReference: {}\n", report.reference);
+    }
     let mut response = http::Response::new(Bytes::from(text));
     *response.status_mut() = report.status;
     let headers = response.headers_mut();

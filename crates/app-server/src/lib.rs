@@ -58,12 +58,12 @@ mod transport;
 mod upgrade;
 mod worker;
 
-pub use cause::Cause;
+pub use cause::{Cause, Failed};
 pub use cgi_vars::base_path::BasePath;
 pub use cgi_vars::forwarded::{Scheme, TrustedProxy};
 pub use cgi_vars::gateway::{CgiVariables, Secrets};
 pub use error::{Error, MIN_DESCRIPTORS, check_descriptors};
-pub use error_report::{ErrorReport, reference};
+pub use error_report::{ErrorReport, plain_text as plain_text_page, reference};
 pub use event_loop::net::Address;
 pub use fastcgi_server::Role;
 pub use host::Host;

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use app_server::{Address, BasePath, Body};
+use app_server::{Address, BasePath, Body, Host};
 use axum::Router;
+use axum::middleware::map_response;
 use axum::routing::future::RouteFuture;
 use clap::Subcommand;
 use hosted::config::{CommandLine, Configuration, Keys, Settings};
@@ -19,6 +21,7 @@ use http::Request;
 use site::{Name, ServerFacts};
 use tower_service::Service;
 
+use crate::error_pages::{ErrorPages, as_page};
 use crate::generated_password::generate;
 use crate::settings::{self, GENERATED, OwnerSettings, PASSWORD_HASH};
 use crate::{commands, look, request};
@@ -67,14 +70,18 @@ where
         hosted::run(self)
     }
 
+    fn name(&self) -> Name {
+        let program = self.program.name;
+        Name { program, title: self.title.unwrap_or(program) }
+    }
+
     fn facts(&self, by: By) -> &'static ServerFacts {
-        let (program, title) = (self.program.name, self.title.unwrap_or(self.program.name));
         let facts = match by {
             By::WebServer { is_tcp: true } => request::FACTS_OVER_TCP,
             By::WebServer { is_tcp: false } | By::Http | By::Owner | By::Check => request::FACTS,
         };
         // Once per service: they are as static as the program.
-        Box::leak(Box::new(ServerFacts { name: Name { program, title }, ..facts }))
+        Box::leak(Box::new(ServerFacts { name: self.name(), ..facts }))
     }
 }
 
@@ -115,12 +122,17 @@ where
             login.trust = start.trust();
         }
         let app = (self.build)(store.with_schema(self.schema)).built().await?;
+        let app = app.layer(map_response(as_page));
         Ok(Guarded {
             router: site::around(app, &site, self.schemas(&store)),
             program: self.program,
             base: settings.server.base.clone(),
             facts: self.facts(start.by),
         })
+    }
+
+    fn host(&self, _: &Settings<OwnerSettings>) -> Rc<dyn Host> {
+        Rc::new(ErrorPages(self.name()))
     }
 
     fn introduce(

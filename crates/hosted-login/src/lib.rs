@@ -31,7 +31,7 @@
 //!
 //! `application.rs` is such an application; `settings.rs` what its owner sets, `commands.rs` the two commands about the password,
 //! `generated_password.rs` the one for trying it out, `look.rs` what `check` says, `request.rs` what the server tells
-//! the login of a request, `entries.rs` its files. The login itself is the crate `site`'s.
+//! the login of a request, `error_pages.rs` failures as pages, `entries.rs` its files. The login itself is the crate `site`'s.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -39,6 +39,7 @@
 mod application;
 pub mod commands;
 pub mod entries;
+mod error_pages;
 mod generated_password;
 mod hash_password;
 mod look;
@@ -47,6 +48,7 @@ mod set_password;
 pub mod settings;
 
 pub use application::Application;
+pub use error_pages::error_page;
 pub use generated_password::{Printed, generate};
 /// Rows: as in `hosted`.
 pub use hosted::store;

@@ -4,15 +4,18 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 
-use app_server::HttpService;
+use app_server::{ErrorReport, Host, HttpService};
+use bytes::Bytes;
 use clap::Subcommand;
+use http::Response;
 
 use crate::app::{App, NoCommands, Start};
 use crate::commands::run;
 #[cfg(feature = "tokio")]
 use crate::commands::run_in_this_tokio;
-use crate::config::{CommandLine, Configuration, Keys};
+use crate::config::{CommandLine, Configuration, Keys, Settings};
 use crate::findings::Findings;
 use crate::late_service::not_made;
 use crate::program::Program;
@@ -56,6 +59,7 @@ pub struct Application<B, M, K = KeepsNothing> {
     program: Program,
     about: String,
     runtime: Runtime,
+    error_page: Option<ErrorPage>,
     #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "there is nothing to keep"))]
     keeps: K,
     marker: PhantomData<fn() -> M>,
@@ -73,7 +77,7 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
         let program = Program::of_this_file();
         let about = "A web application".to_owned();
         let runtime = Runtime::default();
-        Application { build, program, about, runtime, keeps, marker: PhantomData }
+        Application { build, program, about, runtime, error_page: None, keeps, marker: PhantomData }
     }
 
     /// Names the program, whatever its file is called: letters, digits, `-` and `_`. Usually `env!("CARGO_PKG_NAME")`.
@@ -101,6 +105,14 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
     #[must_use]
     pub fn runtime(self, runtime: Runtime) -> Self {
         Application { runtime, ..self }
+    }
+
+    /// Sets what visitors see when a request fails: a handler with an [`HttpError`](crate::HttpError), a panic, a crash, too many
+    /// requests. The pages after a crash are made in advance, so it says the same each time. Default: a few lines of
+    /// text with status and reference.
+    #[must_use]
+    pub fn error_page(self, page: impl Fn(&ErrorReport) -> Response<Bytes> + 'static) -> Self {
+        Application { error_page: Some(Rc::new(page)), ..self }
     }
 
     /// Serves the web server that started the program, or does what its arguments say. Returns the exit code.
@@ -146,6 +158,10 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
         K::IS_NOTHING
     }
 
+    fn host(&self, _: &Settings<()>) -> Rc<dyn Host> {
+        Rc::new(ErrorPages(self.error_page.clone()))
+    }
+
     async fn service(&self, start: Start) -> Result<B::Service, Failure> {
         self.build.build(start).await
     }
@@ -156,6 +172,20 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
 
     fn run(&self, command: K::Commands, command_line: &CommandLine) -> Result<(), Failure> {
         K::run(self, command, command_line)
+    }
+}
+
+type ErrorPage = Rc<dyn Fn(&ErrorReport) -> Response<Bytes>>;
+
+/// The application's error pages, if it has some.
+struct ErrorPages(Option<ErrorPage>);
+
+impl Host for ErrorPages {
+    fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
+        match &self.0 {
+            Some(page) => page(report),
+            None => app_server::plain_text_page(report),
+        }
     }
 }
 
@@ -320,5 +350,36 @@ where
 
     async fn built(self) -> Result<S, Failure> {
         self.await.map_err(not_made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use app_server::{BasePath, Cause, Failed};
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn error_pages_are_the_applications_if_it_has_some() {
+        let failed = Failed { status: StatusCode::GONE, message: None, why: String::new() };
+        let report = ErrorReport {
+            status: failed.status,
+            reference: "7f3a".to_owned(),
+            base: BasePath::default(),
+            accept: None,
+            cause: Cause::Failed(failed),
+        };
+        let application = || Application::new(axum::Router::<()>::new);
+        let page =
+            |report: &ErrorReport| Response::new(format!("sorry, {}", report.reference).into());
+        let page_of = |host: Rc<dyn Host>| {
+            let page = host.error_page(&report);
+            String::from_utf8(page.into_body().to_vec()).unwrap()
+        };
+        let own = application().error_page(page).host(&Settings::default());
+        assert_eq!(page_of(own), "sorry, 7f3a");
+        let plain = application().host(&Settings::default());
+        assert_eq!(page_of(plain), "410 Gone\n\nReference: 7f3a\n");
     }
 }

@@ -21,7 +21,7 @@
 //! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
 //! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its
 //! files; `upgrade.rs` what is saved of the last version that passed its check; `late_service.rs` and `wrong_settings.rs`
-//! what visitors get instead of a service; `store.rs` the rows that a program keeps; `cargo_project.rs` what `watch` builds;
+//! what visitors get instead of a service; `http_error.rs` what handlers return that fail; `store.rs` the rows that a program keeps; `cargo_project.rs` what `watch` builds;
 //! `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where
 //! messages go, `threads.rs` and `processes.rs` what they say if there are several; `report.rs` what a command prints at
 //! its end; `launcher.rs` what the web server runs.
@@ -40,6 +40,7 @@ pub mod config;
 pub mod findings;
 mod flags;
 mod front;
+mod http_error;
 pub mod installation;
 mod job;
 mod late_service;
@@ -58,7 +59,7 @@ mod upgrade;
 mod wrong_settings;
 
 /// What the server knows of a request.
-pub use app_server::RequestContext;
+pub use app_server::{ErrorReport, RequestContext};
 
 pub use app::{App, By, Introduction, NoCommands, Start};
 #[cfg(feature = "tokio")]
@@ -68,6 +69,7 @@ pub use application::{
     main,
 };
 pub use commands::run;
+pub use http_error::HttpError;
 pub use mounted::{Mounted, MountedFuture, MountedService};
 pub use program::Program;
 pub use runtime::Runtime;

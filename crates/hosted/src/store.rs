@@ -9,9 +9,8 @@
 //!
 //! use axum::Router;
 //! use axum::extract::State;
-//! use axum::http::StatusCode;
 //! use axum::routing::get;
-//! use hosted::Application;
+//! use hosted::{Application, HttpError};
 //! use hosted::store::{Migration, Schema, Store, params};
 //!
 //! const SCHEMA: Schema = Schema {
@@ -27,15 +26,11 @@
 //!     Router::new().route("/", get(visit)).with_state(store)
 //! }
 //!
-//! async fn visit(State(store): State<Store>) -> Result<String, StatusCode> {
+//! async fn visit(State(store): State<Store>) -> Result<String, HttpError> {
 //!     let change = "INSERT INTO visits (page, count) VALUES ($1, 1)
 //!                       ON CONFLICT (page) DO UPDATE SET count = visits.count + 1 RETURNING count";
 //!     let count = store.write(async |store| store.query_one::<i64>(change, params!["/"]).await);
-//!     let count = count.await.map_err(|error| {
-//!         tracing::error!("The visit was not counted: {error}.");
-//!         StatusCode::SERVICE_UNAVAILABLE
-//!     })?;
-//!     Ok(format!("Visit {count}\n"))
+//!     Ok(format!("Visit {}\n", count.await?))
 //! }
 //! ```
 //!

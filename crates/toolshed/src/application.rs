@@ -4,15 +4,15 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use app_server::{BasePath, Body, Cause, ErrorReport, Host, Part, RequestContext, Scheme};
+use app_server::{BasePath, Body, ErrorReport, Host, Part, RequestContext, Scheme};
 use axum::Router;
 use axum::routing::future::RouteFuture;
 use bytes::Bytes;
-use hosted_login::request;
+use hosted_login::{error_page, request};
 use http::{Extensions, Request, Response, Uri};
 use site::blobs::BlobSettings;
 use site::storage::Trust;
-use site::{BlobExpiry, HttpError, LoginSettings, Name, ServerFacts, SharedCrashes, SiteSettings};
+use site::{BlobExpiry, LoginSettings, Name, ServerFacts, SharedCrashes, SiteSettings};
 use tower_service::Service;
 
 use crate::config::{Configuration, Settings};
@@ -94,7 +94,7 @@ impl Host for SiteHost {
     }
 
     fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
-        error_page(report)
+        error_page(report, Name::TOOLSHED)
     }
 
     fn on_look(&self) {
@@ -192,33 +192,6 @@ fn facts_of(extensions: &Extensions) -> Vec<(&'static str, String)> {
         facts.push(("Visitor's address", address.to_string()));
     }
     facts
-}
-
-/// The site's page for a response of the server itself.
-fn error_page(report: &ErrorReport) -> Response<Bytes> {
-    let page = HttpError::new(report.status);
-    let page = match &report.cause {
-        Cause::Quarantined { part, seconds } => page
-            .title("Temporarily unavailable")
-            .message(format!(
-                "{part} is temporarily unavailable after repeated crashes. The rest of the site is \
-                 unaffected. Please try again in {seconds} seconds."
-            ))
-            .retry_after(u32::try_from(*seconds).unwrap_or(u32::MAX)),
-        Cause::Interrupted => page.message(
-            "The site restarted while it was handling your request, because something else on it \
-             crashed. Please try again.",
-        ),
-        _ => page,
-    };
-    let accept = report.accept.as_ref();
-    site::error_page::page_of(
-        &page,
-        Name::TOOLSHED,
-        report.base.as_str(),
-        &report.reference,
-        accept,
-    )
 }
 
 #[cfg(test)]

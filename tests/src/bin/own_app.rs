@@ -17,8 +17,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get, post};
 use futures_util::stream;
-use hosted::Application;
 use hosted::store::{Migration, Schema, Store, params};
+use hosted::{Application, HttpError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -68,6 +68,7 @@ async fn router() -> Result<Router, &'static str> {
         .route("/echo", post(|body: String| async { body }))
         .route("/log", get(log))
         .route("/panic", get(panics))
+        .route("/fails/{what}", get(fails))
         .route("/thread", get(thread))
         .route("/old", get(old))
         .route("/events", get(events))
@@ -128,6 +129,14 @@ async fn log() -> &'static str {
 
 async fn panics() -> &'static str {
     panic!("what the author did not think of")
+}
+
+async fn fails(Path(what): Path<String>) -> Result<&'static str, HttpError> {
+    if what == "not-here" {
+        return Err(HttpError::new(StatusCode::NOT_FOUND).message("It has moved away."));
+    }
+    std::fs::read(format!("/no/such/file/{what}"))?;
+    Ok("there is one")
 }
 
 async fn thread() -> Result<String, StatusCode> {
@@ -201,15 +210,11 @@ async fn router_with_rows(store: Store) -> Result<Router, &'static str> {
     Ok(router().await?.merge(visits))
 }
 
-async fn visit(State(store): State<Store>, Path(page): Path<String>) -> Result<String, StatusCode> {
+async fn visit(State(store): State<Store>, Path(page): Path<String>) -> Result<String, HttpError> {
     let count = "INSERT INTO visits (page, count) VALUES ($1, 1)
                      ON CONFLICT (page) DO UPDATE SET count = visits.count + 1 RETURNING count";
     let visit = store.write(async |store| store.query_one::<i64>(count, params![&page]).await);
-    let visit = visit.await.map_err(|error| {
-        tracing::error!("The visit was not counted: {error}.");
-        StatusCode::SERVICE_UNAVAILABLE
-    })?;
-    Ok(format!("{visit}\n"))
+    Ok(format!("{}\n", visit.await?))
 }
 
 fn main() -> ExitCode {
