@@ -1,0 +1,129 @@
+//! A new application builds, passes its test and its lints, and serves, where there is no network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+fn new(folder: &Path, name: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-hosted"));
+    // As cargo calls it.
+    command.args(["hosted", "new", name]).current_dir(folder).output().expect("it starts")
+}
+
+/// Runs cargo in the application, with the versions of this workspace. What its tests have compiled already is not compiled again.
+fn cargo(app: &Path, arguments: &[&str]) -> Output {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let lock = app.join("Cargo.lock");
+    if !lock.exists() {
+        fs::copy(project.join("Cargo.lock"), &lock).expect("there is one");
+    }
+    Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(app)
+        .env("CARGO_TARGET_DIR", target())
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
+        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
+        .env("CARGO_INCREMENTAL", "0")
+        .env("CARGO_NET_OFFLINE", "true")
+        .output()
+        .expect("cargo starts")
+}
+
+/// The target folder of this workspace.
+fn target() -> PathBuf {
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    temporary.parent().expect("it is in the target folder").to_owned()
+}
+
+fn text(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+#[test]
+fn a_new_application_works_at_once() {
+    const NAME: &str = "new-app-of-a-test";
+    let folder = TempDir::new().expect("a folder");
+    let written = new(folder.path(), NAME);
+    assert!(written.status.success(), "{}", text(&written));
+    assert!(text(&written).contains(&format!("cd {NAME}\n")), "{}", text(&written));
+    let app = folder.path().join(NAME);
+    for file in ["Cargo.toml", "README.md", ".gitignore", "src/main.rs", "web/.htaccess"] {
+        let content = fs::read_to_string(app.join(file)).expect("it is written");
+        assert!(!content.contains("{name}") && !content.contains("{hosted}"), "{file}");
+    }
+    let launcher = fs::metadata(app.join("web/dispatch.fcgi")).expect("it is written");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&launcher.permissions()) & 0o777, 0o755);
+
+    let formatted = cargo_fmt(&app);
+    assert!(formatted.status.success(), "{}", text(&formatted));
+    let lints = cargo(&app, &["clippy", "--all-targets", "--", "-D", "warnings"]);
+    assert!(lints.status.success(), "{}", text(&lints));
+    let tested = cargo(&app, &["test"]);
+    assert!(text(&tested).contains("1 passed; 0 failed"), "{}", text(&tested));
+    let built = cargo(&app, &["build"]);
+    assert!(built.status.success(), "{}", text(&built));
+
+    // As on a host, so that its data is not in the target folder.
+    let home = folder.path().join(format!("{NAME}-home"));
+    fs::create_dir(&home).expect("a folder");
+    let program = home.join(NAME);
+    fs::copy(target().join("debug").join(NAME), &program).expect("it is there");
+    let request = |arguments: &[&str]| {
+        let output = Command::new(&program).args(arguments).current_dir(&home).output();
+        output.expect("it starts")
+    };
+    fs::write(home.join("form"), "name=Ann").expect("it is written");
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    for _ in 0..2 {
+        let signed = request(&["request", "POST", "/", "--body", "form", "-H", form]);
+        assert!(signed.status.success(), "{}", text(&signed));
+    }
+    let page = request(&["request", "GET", "/"]);
+    assert!(text(&page).contains("Ann, 2 visits"), "{}", text(&page));
+    let web = app.join("web");
+    let moved = folder.path().join("public_html");
+    fs::rename(web, &moved).expect("it is moved");
+    let checked = request(&["check", moved.to_str().expect("UTF-8")]);
+    let said = text(&checked);
+    assert!(checked.status.success() && said.contains("it starts this program"), "{said}");
+    fs::remove_file(target().join("debug").join(NAME)).expect("it is there");
+}
+
+fn cargo_fmt(app: &Path) -> Output {
+    let arguments = ["fmt", "--check"];
+    Command::new(env!("CARGO")).args(arguments).current_dir(app).output().expect("cargo starts")
+}
+
+#[test]
+fn a_workspace_above_does_not_take_it_in() {
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("Cargo.toml"), "[workspace]\nmembers = []\n").expect("written");
+    assert!(new(folder.path(), "my-app").status.success());
+    let manifest = fs::read_to_string(folder.path().join("my-app/Cargo.toml")).expect("written");
+    assert!(manifest.ends_with("\n[workspace]\n"), "{manifest}");
+    let metadata =
+        cargo(&folder.path().join("my-app"), &["metadata", "--no-deps", "--format-version", "1"]);
+    assert!(metadata.status.success(), "{}", text(&metadata));
+}
+
+#[test]
+fn mistakes_get_a_sentence() {
+    let folder = TempDir::new().expect("a folder");
+    let refused = new(folder.path(), "match");
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(
+        text(&refused),
+        "cargo hosted: match is a word of Rust; choose another name, such as my-match.\n\
+         Hint: Nothing was written.\n"
+    );
+    fs::create_dir(folder.path().join("my-app")).expect("a folder");
+    let taken = new(folder.path(), "my-app");
+    assert_eq!(taken.status.code(), Some(2));
+    assert!(text(&taken).starts_with("cargo hosted: my-app is there already."), "{}", text(&taken));
+    let alone = Command::new(env!("CARGO_BIN_EXE_cargo-hosted")).output().expect("it starts");
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(text(&alone).contains("Usage: cargo hosted"), "{}", text(&alone));
+}
