@@ -1,6 +1,8 @@
 //! An application of somebody's own (`own-app`: axum, tokio, async state, one line in `main`) has everything that the site has.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -400,6 +402,66 @@ pub(crate) fn run(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)
 pub(crate) fn text(output: &Output) -> String {
     let both = [&output.stdout[..], &output.stderr[..]].concat();
     String::from_utf8(both).expect("text")
+}
+
+#[test]
+fn upgrades_can_be_left_out() {
+    let without = setup().with_variable("OWN_APP_WITHOUT", "upgrades");
+    let running = apache_fcgid::start(&without).expect("Apache starts");
+    let first = started(&running);
+    touch(&running.launcher()).expect("the launcher is there");
+    running.installed().install_version(&find("own-app"), "own-app.new", "two").expect("a copy");
+    // Otherwise it is noticed in the second in which somebody asks.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(4) {
+        assert_eq!(started(&running), first, "{}", own_log(&running));
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(running.folder().join("bin/own-app.new").exists());
+}
+
+#[test]
+fn the_log_file_can_be_left_out() {
+    let without = setup().with_variable("OWN_APP_WITHOUT", "log-file");
+    let running = apache_fcgid::start(&without).expect("Apache starts");
+    assert_eq!(get(&running, "/log").text(), "logged\n");
+    assert!(!running.folder().join("logs/own-app.log").exists());
+    let begun = Instant::now();
+    while !running.program_logs().contains("INFO A visitor was here.") {
+        assert!(begun.elapsed() < TIMEOUT, "{}", running.program_logs());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_command_line_can_be_left_out() {
+    let folder = Folder::new(&Setup::new(App::OwnApp, "")).expect("a folder");
+    let socket = folder.path().join("own.sock");
+    let without = [("OWN_APP_WITHOUT", "command-line")];
+    let mut served = Command::new(folder.path().join("bin/own-app"))
+        .args(["--help", "of", "its own"])
+        .envs(without)
+        .env("OWN_APP_LISTEN", format!("unix:{}", socket.display()))
+        .current_dir(folder.path())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    let mut stream = loop {
+        match UnixStream::connect(&socket) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(begun.elapsed() < TIMEOUT, "{error}"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    stream.write_all(b"GET /count HTTP/1.0\r\n\r\n").expect("it is sent");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("it is text");
+    assert!(response.starts_with("HTTP/1.0 200 OK\r\n"), "{response}");
+    served.kill().expect("it runs");
+    served.wait().expect("it ends");
+    // A running process still can ask.
+    let checked = text(&run(&folder, &["check", "--upgrade"], &without));
+    assert!(checked.contains("This version can serve."), "{checked}");
 }
 
 /// Whoever counts visitors in memory is told why there are several counts.

@@ -12,6 +12,7 @@ use http::{Response, Uri};
 use crate::config::{CommandLine, Configuration, Keys, Settings};
 use crate::findings::Findings;
 use crate::log::Log;
+use crate::parts::Parts;
 use crate::report::Failure;
 use crate::runtime::Runtime;
 use crate::threads::Threads;
@@ -34,6 +35,11 @@ pub trait App: 'static {
     /// Returns in which runtime the service is made and served. Default: our loop alone.
     fn runtime(&self) -> Runtime {
         Runtime::Bare
+    }
+
+    /// Returns what is around the service. Default: everything.
+    fn parts(&self) -> Parts {
+        Parts::default()
     }
 
     /// Returns whether the service answers by itself while the settings have mistakes. Default: no; then visitors get a few

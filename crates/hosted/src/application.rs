@@ -18,6 +18,7 @@ use crate::commands::run_in_this_tokio;
 use crate::config::{CommandLine, Configuration, Keys, Settings};
 use crate::findings::Findings;
 use crate::late_service::not_made;
+use crate::parts::Parts;
 use crate::program::Program;
 use crate::report::Failure;
 use crate::runtime::Runtime;
@@ -60,6 +61,7 @@ pub struct Application<B, M, K = KeepsNothing> {
     about: String,
     runtime: Runtime,
     error_page: Option<ErrorPage>,
+    parts: Parts,
     #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "there is nothing to keep"))]
     keeps: K,
     marker: PhantomData<fn() -> M>,
@@ -77,7 +79,16 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
         let program = Program::of_this_file();
         let about = "A web application".to_owned();
         let runtime = Runtime::default();
-        Application { build, program, about, runtime, error_page: None, keeps, marker: PhantomData }
+        Application {
+            build,
+            program,
+            about,
+            runtime,
+            error_page: None,
+            parts: Parts::default(),
+            keeps,
+            marker: PhantomData,
+        }
     }
 
     /// Names the program, whatever its file is called: letters, digits, `-` and `_`. Usually `env!("CARGO_PKG_NAME")`.
@@ -105,6 +116,27 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
     #[must_use]
     pub fn runtime(self, runtime: Runtime) -> Self {
         Application { runtime, ..self }
+    }
+
+    /// Leaves out reloads by a touch and new versions: see [`Parts::upgrades`].
+    #[must_use]
+    pub fn without_upgrades(mut self) -> Self {
+        self.parts.upgrades = false;
+        self
+    }
+
+    /// Leaves out the log file: see [`Parts::log_file`].
+    #[must_use]
+    pub fn without_log_file(mut self) -> Self {
+        self.parts.log_file = false;
+        self
+    }
+
+    /// Leaves out the commands: see [`Parts::command_line`].
+    #[must_use]
+    pub fn without_command_line(mut self) -> Self {
+        self.parts.command_line = false;
+        self
     }
 
     /// Sets what visitors see when a request fails: a handler with an [`HttpError`](crate::HttpError), a panic, a crash, too many
@@ -152,6 +184,10 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
 
     fn runtime(&self) -> Runtime {
         self.runtime
+    }
+
+    fn parts(&self) -> Parts {
+        self.parts
     }
 
     fn may_keep_state_in_memory(&self) -> bool {

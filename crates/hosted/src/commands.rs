@@ -24,7 +24,7 @@ use std::rc::Rc;
 use app_server::Transport;
 
 use crate::app::App;
-use crate::config::Keys;
+use crate::config::{CommandLine, Keys};
 #[cfg(feature = "development")]
 use crate::flags::Serve;
 use crate::flags::{Command, Flags};
@@ -57,6 +57,11 @@ pub(crate) async fn run_in_this_tokio<A: App>(app: A) -> ExitCode {
     context.end(done)
 }
 
+/// Whether a running process asks if this version can take its place.
+fn is_upgrade_check() -> bool {
+    std::env::args_os().skip(1).take(2).eq(["check", "--upgrade"])
+}
+
 /// Why nothing was begun.
 enum NotBegun {
     Usage(clap::Error),
@@ -80,6 +85,10 @@ impl<A: App> Context<A> {
             Some(Transport::Cgi) => return Ok(Some(cgi::job(self))),
             Some(_) => return Ok(Some(spawned::job(self))),
             None => {}
+        }
+        if !self.app.parts().command_line && !is_upgrade_check() {
+            let served = serve::job(self, &CommandLine::default());
+            return served.map(Some).map_err(NotBegun::Failed);
         }
         let flags = Flags::<A::Commands>::parse(&*self.app, self.keys.program());
         let flags = flags.map_err(NotBegun::Usage)?;

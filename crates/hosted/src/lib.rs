@@ -18,7 +18,7 @@
 //! [`main`] finds out how the process was started: by a web server (FastCGI, CGI), by a shell, by a supervisor. An
 //! application with settings or commands of its own is an [`App`], and [`run`] its `main`.
 //!
-//! `app.rs` is what a program is made of, `application.rs` the simplest one; `commands.rs` which command runs, with one
+//! `app.rs` is what a program is made of, `parts.rs` what can be left out, `application.rs` the simplest one; `commands.rs` which command runs, with one
 //! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its
 //! files; `upgrade.rs` what is saved of the last version that passed its check; `late_service.rs` and `wrong_settings.rs`
 //! what visitors get instead of a service; `http_error.rs` what handlers return that fail; `store.rs` the rows that a program keeps; `cargo_project.rs` what `watch` builds;
@@ -47,6 +47,7 @@ mod late_service;
 mod launcher;
 pub mod log;
 mod mounted;
+mod parts;
 mod processes;
 mod program;
 pub mod report;
@@ -71,6 +72,7 @@ pub use application::{
 pub use commands::run;
 pub use http_error::HttpError;
 pub use mounted::{Mounted, MountedFuture, MountedService};
+pub use parts::Parts;
 pub use program::Program;
 pub use runtime::Runtime;
 

@@ -221,5 +221,12 @@ fn main() -> ExitCode {
     if std::env::var_os("OWN_APP_HAS_A_RUNTIME").is_some() {
         return serve_in_its_own_runtime();
     }
-    Application::with_store(SCHEMA, router_with_rows).main()
+    let mut application = Application::with_store(SCHEMA, router_with_rows);
+    application = match std::env::var("OWN_APP_WITHOUT").as_deref() {
+        Ok("upgrades") => application.without_upgrades(),
+        Ok("log-file") => application.without_log_file(),
+        Ok("command-line") => application.without_command_line(),
+        _ => application,
+    };
+    application.main()
 }

@@ -18,7 +18,10 @@ pub(crate) fn job<A: App>(context: &Context<A>) -> Job {
     let _ = app_server::reserve_standard_output();
     let configuration = context.keys.load(&CommandLine::default());
     serving::name_node(&configuration.settings);
-    log::begin_when_needed(&configuration);
+    match context.app.parts().log_file {
+        true => log::begin_when_needed(&configuration),
+        false => log::to_stderr(),
+    };
     log::configuration(&configuration);
     let host = Surroundings::of(&*context.app, &configuration.settings);
     // The web server's own socket.

@@ -16,7 +16,8 @@ pub(crate) fn job<A: App>(
     command_line: &CommandLine,
 ) -> Result<Job, Failure> {
     let keys = &context.keys;
-    let upgrade = upgrade::begin(keys, command_line, false);
+    let upgrade = context.app.parts().upgrades;
+    let upgrade = upgrade.then(|| upgrade::begin(keys, command_line, false));
     let configuration = upgrade::or_last_good(keys, keys.load(command_line));
     if configuration.has_wrong_flags() {
         return Err(configuration.failure());
@@ -32,7 +33,7 @@ pub(crate) fn job<A: App>(
     serving::name_node(&configuration.settings);
     let (log, terminal) = log::begin(&configuration);
     log::configuration(&configuration);
-    let upgrade = upgrade::log_if_unavailable(upgrade);
+    let upgrade = upgrade.and_then(upgrade::log_if_unavailable);
     let mut host = Surroundings::of(&*context.app, &configuration.settings).log(log);
     if command_line.config.is_none() {
         host = host.on_listening(upgrade::save_when_listening(keys, &configuration));

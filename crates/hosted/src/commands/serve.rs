@@ -20,7 +20,8 @@ pub(crate) fn job<A: App>(
     context: &Context<A>,
     command_line: &CommandLine,
 ) -> Result<Job, Failure> {
-    let upgrade = upgrade::begin(&context.keys, command_line, false);
+    let upgrade = context.app.parts().upgrades;
+    let upgrade = upgrade.then(|| upgrade::begin(&context.keys, command_line, false));
     let mut configuration = context.keys.load_valid(command_line)?;
     serving::name_node(&configuration.settings);
     let (log, terminal) = log::begin(&configuration);
@@ -31,7 +32,7 @@ pub(crate) fn job<A: App>(
     let listen = configuration.settings.listen.clone();
     let listen = listen.unwrap_or(Address::Tcp(ADDRESS));
     let Introduction { variables, greeting } = context.app.introduce(&listen, &mut configuration);
-    let upgrade = upgrade::log_if_unavailable(upgrade).map(|upgrade| {
+    let upgrade = upgrade.and_then(upgrade::log_if_unavailable).map(|upgrade| {
         variables.iter().fold(upgrade, |upgrade, (name, value)| upgrade.variable(name, value))
     });
     let terminal = Rc::new(terminal);

@@ -15,13 +15,17 @@ use crate::{log, processes, upgrade};
 /// again, and visitors would see "500".
 pub(crate) fn job<A: App>(context: &Context<A>) -> Job {
     let (command_line, keys) = (CommandLine::default(), &context.keys);
-    let upgrade = upgrade::begin(keys, &command_line, true);
+    let parts = context.app.parts();
+    let upgrade = parts.upgrades.then(|| upgrade::begin(keys, &command_line, true));
     let mut configuration = upgrade::or_last_good(keys, keys.load(&command_line));
     serving::name_node(&configuration.settings);
-    let log = log::begin_spawned(&configuration);
+    let log = match parts.log_file {
+        true => log::begin_spawned(&configuration),
+        false => log::to_stderr(),
+    };
     log::configuration(&configuration);
     configuration.settings.server.drain_wait = Duration::ZERO;
-    let upgrade = upgrade::log_if_unavailable(upgrade);
+    let upgrade = upgrade.and_then(upgrade::log_if_unavailable);
     let host = Surroundings::of(&*context.app, &configuration.settings).log(log);
     let host = host.on_listening(upgrade::save_when_listening(keys, &configuration));
     if context.app.may_keep_state_in_memory() {
