@@ -39,5 +39,6 @@ mod store;
 mod syscalls;
 mod upgrade;
 mod versions;
+mod waits;
 mod watch;
 mod workers;
