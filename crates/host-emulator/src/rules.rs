@@ -57,7 +57,7 @@ impl fmt::Display for UnknownHost {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == "lsnode" {
             formatter.write_str(
-                "lsnode (LiteSpeed) is not emulated: this version does not speak its protocol. ",
+                "lsnode (LiteSpeed) is not emulated: this version does not speak its protocol; ",
             )?;
         }
         let names: Vec<_> = Host::ALL.iter().map(|host| host.name()).collect();

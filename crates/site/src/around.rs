@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use storage::Schema;
 use tower_service::Service;
 
@@ -47,7 +47,8 @@ pub fn around(app: Router, settings: &SiteSettings, known: Vec<Schema>) -> Route
             let Ok(response) = own.clone().call(request).await;
             return response;
         }
-        request.extensions_mut().insert::<SharedGate>(gate.clone());
+        let asked_for = AskedFor { uri: request.uri().clone(), gate: gate.clone() };
+        request.extensions_mut().insert(asked_for);
         let Ok(mut response) = app.clone().call(request).await;
         response.extensions_mut().insert(OfApp);
         response
@@ -56,6 +57,13 @@ pub fn around(app: Router, settings: &SiteSettings, known: Vec<Schema>) -> Route
         let middleware = middleware.clone();
         async move { middleware.handle(request, next).await }
     }))
+}
+
+/// What was asked for, below BASE, as an extension: a router that is nested in another sees less of the path.
+#[derive(Clone)]
+struct AskedFor {
+    uri: Uri,
+    gate: SharedGate,
 }
 
 /// Lets only the owner pass; others are asked to log in. A middleware for routes of an application that [`around`] is around:
@@ -74,10 +82,9 @@ pub async fn owner_only(request: Request, next: Next) -> Response {
     if is_owner(&request) {
         return next.run(request).await;
     }
-    let Some(gate) = request.extensions().get::<SharedGate>().cloned() else {
+    let Some(AskedFor { uri, gate }) = request.extensions().get().cloned() else {
         let error = HttpError::new(StatusCode::INTERNAL_SERVER_ERROR);
         return error.cause("owner_only without the login around the application").into_response();
     };
-    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    gate.ask_to_log_in(method, uri, headers, request.extensions())
+    gate.ask_to_log_in(request.method(), &uri, request.headers(), request.extensions())
 }

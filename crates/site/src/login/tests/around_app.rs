@@ -17,6 +17,7 @@ fn app() -> Router {
         .route("/who", get(async |visitor: Visitor| format!("owner: {}", visitor.is_owner())))
         .route("/static/{name}", get(async || "the app's own file"))
         .route("/broken", get(async || StatusCode::INTERNAL_SERVER_ERROR))
+        .nest("/nested", private.clone())
         .merge(private)
 }
 
@@ -44,6 +45,8 @@ fn what_is_the_owners_asks_for_the_login_and_the_rest_is_the_apps() {
     let asked = browser.get("/admin");
     assert_eq!(asked.status, 303);
     assert_eq!(asked.header("location"), Some("/login?next=%2Fadmin"));
+    let nested = browser.get("/nested/admin?a=b");
+    assert_eq!(nested.header("location"), Some("/login?next=%2Fnested%2Fadmin%3Fa%3Db"));
     let script = request("GET", "/admin").header("accept", "application/json");
     assert_eq!(send(&router, script.body(Body::empty()).unwrap()).status, 401);
     assert_eq!(browser.post("/admin", "").status, 401);
