@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::cure::cure_of;
+
 /// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,43 +137,6 @@ impl Cause {
             Cause::BadRequest(_) => StatusCode::BAD_REQUEST,
             Cause::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Cause::VariablesTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-        }
-    }
-}
-
-/// Returns what to do about panics that only happen on this server or on a host, and whose messages do not say so.
-pub(crate) fn cure_of(message: &str) -> &'static str {
-    /// What tokio says outside of a runtime: of its timers and sockets, of `spawn`.
-    const NO_TOKIO: &str = "there is no reactor running";
-    /// What std, tokio and rayon say when the system refuses a thread.
-    const NO_THREAD: [&str; 3] =
-        ["failed to spawn thread", "OS can't spawn worker thread", "ThreadPoolBuildError"];
-    if message.contains(NO_TOKIO) {
-        ". It needs tokio: run the server in it (hosted's feature `tokio`, or `Server::run_in_tokio`)"
-    } else if NO_THREAD.iter().any(|text| message.contains(text)) {
-        ". The host refuses threads, as many do: do this without one (docs/your-own-app.md)"
-    } else {
-        ""
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_that_only_happens_here_has_its_cure() {
-        let tokio = "there is no reactor running, must be called from the context of a Tokio 1.x runtime, at a.rs:1";
-        let thread = "failed to spawn thread: Os { code: 11, kind: WouldBlock }, at a.rs:1";
-        for (message, cure) in
-            [(tokio, Some("needs tokio")), (thread, Some("refuses threads")), ("x", None)]
-        {
-            let said = Cause::Panic(message.to_owned()).to_string();
-            assert!(said.contains(message), "{said}");
-            match cure {
-                Some(cure) => assert!(said.contains(cure), "{said}"),
-                None => assert!(said.ends_with(": x"), "{said}"),
-            }
         }
     }
 }

@@ -40,6 +40,7 @@
 mod cause;
 mod cgi_vars;
 mod connections;
+mod cure;
 mod error;
 mod error_report;
 mod host;
@@ -62,6 +63,7 @@ pub use cause::{Cause, Failed};
 pub use cgi_vars::base_path::BasePath;
 pub use cgi_vars::forwarded::{Scheme, TrustedProxy};
 pub use cgi_vars::gateway::{CgiVariables, Secrets};
+pub use cure::cure_of;
 pub use error::{Error, MIN_DESCRIPTORS, check_descriptors};
 pub use error_report::{ErrorReport, plain_text as plain_text_page, reference};
 pub use event_loop::net::Address;

@@ -78,16 +78,12 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 
 /// Returns what to do about errors and panics that only happen in a program of ours or on a host.
 fn cure_of(message: &str) -> &'static str {
-    /// How a thread is refused (EAGAIN).
-    const NO_THREAD: &str = "Resource temporarily unavailable";
     /// What `init` of tracing-subscriber and `set_global_default` say.
     const TWO_LOGS: [&str; 2] = ["global default", "global subscriber"];
     if TWO_LOGS.iter().any(|text| message.contains(text)) {
         ". There is a log already, the program's own: remove what sets up another (docs/porting-an-app.md)"
-    } else if message.contains(NO_THREAD) {
-        ". If it starts a thread: the host refuses them, as many do (docs/porting-an-app.md)"
     } else {
-        ""
+        app_server::cure_of(message)
     }
 }
 
@@ -208,7 +204,7 @@ mod tests {
         let refused = std::io::Error::from(rustix::io::Errno::AGAIN);
         let failure = not_made(format!("error communicating with database: {refused}"));
         let said = &failure.messages()[0];
-        assert!(said.contains("the host refuses them"), "{said}");
+        assert!(said.contains("a thread that the host refuses"), "{said}");
     }
 
     #[test]

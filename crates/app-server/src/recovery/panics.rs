@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use process::descriptors;
 use sys::allocator::with_backtrace_lock;
 
-use crate::cause::cure_of;
+use crate::cure::cure_of;
 
 /// Bytes of a message that are kept. A message may quote what a visitor sent.
 const MESSAGE_BYTES: usize = 1000;
