@@ -412,9 +412,10 @@ fn version(path: &Path) -> u32 {
 
 /// Where what `initdb` makes is kept: in the target folder, for each version and account.
 fn template_path() -> PathBuf {
-    // target/PROFILE/deps/TEST
     let program = std::env::current_exe().unwrap();
-    let target = program.ancestors().nth(3).unwrap();
+    // cargo marks it.
+    let is_target = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
+    let target = program.ancestors().find(is_target).unwrap();
     let version = version(programs().parent().unwrap());
     let owner = fs::metadata(target).unwrap().uid();
     target.join("tmp").join(format!("postgres-{version}-{owner}"))
