@@ -1,9 +1,11 @@
 //! A new application builds, passes its test and its lints, and serves, where there is no network.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 fn new(folder: &Path, name: &str) -> Output {
@@ -107,6 +109,48 @@ fn a_workspace_above_does_not_take_it_in() {
     let metadata =
         cargo(&folder.path().join("my-app"), &["metadata", "--no-deps", "--format-version", "1"]);
     assert!(metadata.status.success(), "{}", text(&metadata));
+}
+
+/// The lock file could not tell two packages of the same name and version, both found by path.
+#[test]
+fn no_crate_that_it_is_built_from_is_a_name() {
+    let folder = TempDir::new().expect("a folder");
+    assert!(new(folder.path(), "my-app").status.success());
+    let ours = packages(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let mut crates = BTreeSet::new();
+    let mut to_see = uses(&packages(&folder.path().join("my-app"))[0], |_| true);
+    while let Some(name) = to_see.pop() {
+        let package = ours.iter().find(|package| package["name"] == *name);
+        let ships = |used: &Value| used["kind"].is_null() && used["path"].is_string();
+        to_see.extend(package.into_iter().flat_map(|package| uses(package, ships)));
+        crates.insert(name);
+    }
+    assert!(crates.contains("axum") && crates.contains("sys"), "{crates:?}");
+    for name in crates {
+        let refused = new(folder.path(), &name);
+        assert_eq!(refused.status.code(), Some(2), "{name}: {}", text(&refused));
+    }
+}
+
+/// The names of those dependencies of a package that are meant.
+fn uses(package: &Value, is_meant: impl Fn(&Value) -> bool) -> Vec<String> {
+    let all = package["dependencies"].as_array().expect("a list").iter();
+    let name = |used: &Value| used["name"].as_str().expect("a name").to_owned();
+    all.filter(|used| is_meant(used)).map(name).collect()
+}
+
+/// The packages of the workspace that a folder is in.
+fn packages(folder: &Path) -> Vec<Value> {
+    let described = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(folder)
+        .output()
+        .expect("cargo starts");
+    let mut described: Value = serde_json::from_slice(&described.stdout).expect("JSON");
+    match described["packages"].take() {
+        Value::Array(packages) => packages,
+        other => panic!("no list of packages: {other}"),
+    }
 }
 
 #[test]

@@ -149,7 +149,7 @@ entries! {
 }
 
 /// Folders in which hosts keep the document root, seen from the account's home folder.
-const DOCUMENT_ROOTS: [&str; 6] = ["public_html", "www", "htdocs", "html", "web", "httpdocs"];
+pub const DOCUMENT_ROOTS: [&str; 6] = ["public_html", "www", "htdocs", "html", "web", "httpdocs"];
 
 /// Returns the installation's folder: the program's own, and that folder's parent when it is `bin`.
 pub fn home() -> Option<PathBuf> {
