@@ -24,7 +24,7 @@
 //! what visitors get instead of a service; `http_error.rs` what handlers return that fail; `store.rs` the rows that a program keeps; `cargo_project.rs` what `watch` builds;
 //! `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where
 //! messages go, `threads.rs` and `processes.rs` what they say if there are several; `report.rs` what a command prints at
-//! its end; `launcher.rs` what the web server runs.
+//! its end; `launcher.rs` what the web server runs; `testing.rs` what tests of an application run in.
 
 #![forbid(unsafe_code)]
 // docs.rs says which items need a feature.
@@ -54,6 +54,7 @@ pub mod report;
 mod runtime;
 #[cfg(feature = "store")]
 pub mod store;
+pub mod testing;
 mod threads;
 mod unavailable;
 mod upgrade;
