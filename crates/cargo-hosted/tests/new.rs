@@ -14,23 +14,40 @@ fn new(folder: &Path, name: &str) -> Output {
     command.args(["hosted", "new", name]).current_dir(folder).output().expect("it starts")
 }
 
-/// Runs cargo in the application, with the versions of this workspace. What its tests have compiled already is not compiled again.
+/// Runs cargo in the application, in the target folder of this workspace. What cargo has told this test of its own package is left
+/// out: build scripts look at it, so they, and all above them, would run again here and in this workspace.
 fn cargo(app: &Path, arguments: &[&str]) -> Output {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let lock = app.join("Cargo.lock");
-    if !lock.exists() {
-        fs::copy(project.join("Cargo.lock"), &lock).expect("there is one");
+    let mut command = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
     }
-    Command::new(env!("CARGO"))
+    command
         .args(arguments)
         .current_dir(app)
         .env("CARGO_TARGET_DIR", target())
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
-        .env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only")
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_NET_OFFLINE", "true")
         .output()
         .expect("cargo starts")
+}
+
+/// A folder for an application that is built. It is the same each time, because cargo keeps what it has built for each folder, and
+/// below this workspace. Dependencies are compiled as here (`profile.dev`): what this workspace's tests have compiled is there already.
+fn folder_to_build_in() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new-app");
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+        _ => fs::create_dir_all(folder.join(".cargo")).expect("a folder"),
+    }
+    let configuration = "\
+        profile.dev.opt-level = 1\n\
+        profile.dev.debug = 'line-tables-only'\n\
+        profile.dev.package.new-app-of-a-test.opt-level = 0\n";
+    fs::write(folder.join(".cargo/config.toml"), configuration).expect("it is written");
+    folder
 }
 
 /// The target folder of this workspace.
@@ -47,11 +64,11 @@ fn text(output: &Output) -> String {
 #[test]
 fn a_new_application_works_at_once() {
     const NAME: &str = "new-app-of-a-test";
-    let folder = TempDir::new().expect("a folder");
-    let written = new(folder.path(), NAME);
+    let folder = folder_to_build_in();
+    let written = new(&folder, NAME);
     assert!(written.status.success(), "{}", text(&written));
     assert!(text(&written).contains(&format!("cd {NAME}\n")), "{}", text(&written));
-    let app = folder.path().join(NAME);
+    let app = folder.join(NAME);
     for file in ["Cargo.toml", "README.md", ".gitignore", "src/main.rs", "web/.htaccess"] {
         let content = fs::read_to_string(app.join(file)).expect("it is written");
         assert!(!content.contains("{name}") && !content.contains("{hosted}"), "{file}");
@@ -59,7 +76,11 @@ fn a_new_application_works_at_once() {
     let launcher = fs::metadata(app.join("web/dispatch.fcgi")).expect("it is written");
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&launcher.permissions()) & 0o777, 0o755);
 
-    let formatted = cargo_fmt(&app);
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    fs::copy(project.join("Cargo.lock"), app.join("Cargo.lock")).expect("there is one");
+    // As outside of this workspace, whose own style is in a file above.
+    let style = "use_small_heuristics=Default,max_width=100";
+    let formatted = cargo(&app, &["fmt", "--check", "--", "--config", style]);
     assert!(formatted.status.success(), "{}", text(&formatted));
     let lints = cargo(&app, &["clippy", "--all-targets", "--", "-D", "warnings"]);
     assert!(lints.status.success(), "{}", text(&lints));
@@ -68,35 +89,46 @@ fn a_new_application_works_at_once() {
     let built = cargo(&app, &["build"]);
     assert!(built.status.success(), "{}", text(&built));
 
-    // As on a host, so that its data is not in the target folder.
-    let home = folder.path().join(format!("{NAME}-home"));
+    // As on a host: the program in a folder of its own, the two files in the document root.
+    let account = TempDir::new().expect("a folder");
+    let (home, site) = (account.path().join(NAME), account.path().join("public_html"));
     fs::create_dir(&home).expect("a folder");
     let program = home.join(NAME);
     fs::copy(target().join("debug").join(NAME), &program).expect("it is there");
-    let request = |arguments: &[&str]| {
-        let output = Command::new(&program).args(arguments).current_dir(&home).output();
+    fs::rename(app.join("web"), &site).expect("it is moved");
+    let run = |command: &mut Command| {
+        let output = command.current_dir(&home).env("HOME", account.path()).output();
         output.expect("it starts")
     };
+    let checked = run(Command::new(&program).arg("check"));
+    let said = text(&checked);
+    assert!(checked.status.success() && said.contains("it starts this program"), "{said}");
+    assert!(said.lines().all(|line| line.starts_with("ok ")), "{said}");
+    let there = run(Command::new(&program).arg("launcher").arg(&site));
+    assert!(text(&there).starts_with("Both files are in "), "{}", text(&there));
+
     fs::write(home.join("form"), "name=Ann").expect("it is written");
     let form = "Content-Type: application/x-www-form-urlencoded";
     for _ in 0..2 {
-        let signed = request(&["request", "POST", "/", "--body", "form", "-H", form]);
-        assert!(signed.status.success(), "{}", text(&signed));
+        let post = ["request", "POST", "/", "--body", "form", "-H", form];
+        let signed = run(Command::new(&program).args(post));
+        assert!(text(&signed).starts_with("303 See Other\nlocation: /\n"), "{}", text(&signed));
     }
-    let page = request(&["request", "GET", "/"]);
+    let page = run(Command::new(&program).args(["request", "GET", "/"]));
     assert!(text(&page).contains("Ann, 2 visits"), "{}", text(&page));
-    let web = app.join("web");
-    let moved = folder.path().join("public_html");
-    fs::rename(web, &moved).expect("it is moved");
-    let checked = request(&["check", moved.to_str().expect("UTF-8")]);
-    let said = text(&checked);
-    assert!(checked.status.success() && said.contains("it starts this program"), "{said}");
-    fs::remove_file(target().join("debug").join(NAME)).expect("it is there");
-}
-
-fn cargo_fmt(app: &Path) -> Output {
-    let arguments = ["fmt", "--check"];
-    Command::new(env!("CARGO")).args(arguments).current_dir(app).output().expect("cargo starts")
+    // As Apache starts it with mod_cgi.
+    let variables = [
+        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("REQUEST_METHOD", "GET"),
+        ("REQUEST_URI", "/"),
+        ("SCRIPT_NAME", "/dispatch.fcgi"),
+        ("SERVER_NAME", "localhost"),
+        ("SERVER_PORT", "80"),
+        ("SERVER_PROTOCOL", "HTTP/1.1"),
+    ];
+    let launched = run(Command::new(site.join("dispatch.fcgi")).env_clear().envs(variables));
+    let said = text(&launched);
+    assert!(said.starts_with("Status: 200 OK\r\n") && said.contains("Ann, 2 visits"), "{said}");
 }
 
 #[test]
