@@ -10,14 +10,13 @@ mod name;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use hosted::Program;
 use hosted::report::{self, Failure};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
 /// Applications for shared hosting
 #[derive(Debug, Parser)]
@@ -66,13 +65,18 @@ fn begin(name: &str, folder: &Path) -> Result<(), Failure> {
     };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     // Under another name until it is complete.
-    let unfinished = tempfile::Builder::new().prefix(&format!(".{name}-")).tempdir_in(folder);
+    let unfinished = tempfile::Builder::new()
+        .prefix(&format!(".{name}-"))
+        // As mkdir creates it, and as the umask says; otherwise it would be private.
+        .permissions(fs::Permissions::from_mode(0o777))
+        .tempdir_in(folder);
     let unfinished = unfinished.map_err(unwritable)?;
     files::write(name, hosted_here().as_deref(), unfinished.path()).map_err(unwritable)?;
-    match renameat_with(CWD, unfinished.path(), CWD, &target, RenameFlags::NOREPLACE) {
+    // On every file system: of what has appeared there meanwhile, this replaces an empty folder, and nothing else.
+    match fs::rename(unfinished.path(), &target) {
         Ok(()) => drop(unfinished.keep()),
-        Err(Errno::EXIST) => return Err(is_taken(&target)),
-        Err(error) => return Err(unwritable(error.into())),
+        Err(_) if fs::symlink_metadata(&target).is_ok() => return Err(is_taken(&target)),
+        Err(error) => return Err(unwritable(error)),
     }
     report::print(&format!(
         "Written: {name}/\n\n\
@@ -107,6 +111,13 @@ mod tests {
         assert_eq!(fs::read_to_string(&there).unwrap(), "mine");
         assert!(begin("a/b", folder.path()).is_err());
         assert!(begin("other", &folder.path().join("nowhere")).is_err());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        std::os::unix::fs::symlink("nowhere", folder.path().join("link")).unwrap();
+        assert!(begin("link", folder.path()).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+
+        begin("other", folder.path()).unwrap();
+        fs::create_dir(folder.path().join("like-any")).unwrap();
+        let mode = |name| fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode("other"), mode("like-any"));
     }
 }
