@@ -54,10 +54,17 @@ fn a_published_crate_says_what_a_registry_shows() {
         check("docs.rs: all-features", package["metadata"]["docs"]["rs"]["all-features"] == true);
         check("docs.rs: targets", package["metadata"]["docs"]["rs"]["targets"].is_array());
         let folder = project().join("crates").join(name_of(&package));
-        let root = std::fs::read_to_string(folder.join("src/lib.rs")).unwrap();
+        let read = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
+        let root = read(root_of(&package));
         check(
             "the README's examples are compiled",
-            root.contains("#[doc = include_str!(\"../README.md\")]"),
+            match root_of(&package) {
+                LIBRARY => root.contains("#[doc = include_str!(\"../README.md\")]"),
+                // A program has no place where they would be.
+                _ => {
+                    read("README.md").split("```").skip(1).step_by(2).all(|it| it.starts_with("sh"))
+                }
+            },
         );
         check(
             "labels of features",
@@ -109,10 +116,19 @@ fn packages_are_whole() {
         let listed =
             Command::new("tar").arg("-tzf").arg(target.path().join("package").join(&file)).output();
         let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
-        for needed in ["src/lib.rs", "README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+        for needed in [root_of(&package), "README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
             assert!(listed.lines().any(|line| line.ends_with(needed)), "{file} has no {needed}");
         }
     }
+}
+
+const LIBRARY: &str = "src/lib.rs";
+
+/// The file that a package's target is made of: a library, or else a program.
+fn root_of(package: &Value) -> &'static str {
+    let targets = package["targets"].as_array().unwrap();
+    let is_library = targets.iter().any(|target| target["kind"][0] == "lib");
+    if is_library { LIBRARY } else { "src/main.rs" }
 }
 
 /// The published crates, as `cargo metadata` describes them.
