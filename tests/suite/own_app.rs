@@ -166,6 +166,36 @@ fn a_version_that_cannot_serve_is_not_taken() {
 }
 
 #[test]
+fn its_error_pages_may_look_as_its_author_likes() {
+    let setup = setup().with_variable("OWN_APP_HAS_A_LOOK", "1");
+    for running in [
+        nginx::start(&setup, true).expect("nginx starts"),
+        serve::start(&setup).expect("it starts"),
+        apache_fcgid::start(&setup).expect("Apache starts"),
+    ] {
+        for (path, status, words) in [
+            ("/fails/not-here", 404, "<h1>My own 404 Not Found</h1><p>It has moved away.<p>"),
+            ("/fails/x", 500, "<h1>My own 500 Internal Server Error</h1><p>It is our fault.<p>"),
+            ("/panic", 500, "<h1>My own 500 Internal Server Error</h1><p>It is our fault.<p>"),
+        ] {
+            let failed = get(&running, path);
+            let page = failed.text();
+            assert!(failed.status == status && page.starts_with(words), "{path}: {page}");
+            assert_eq!(failed.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+        }
+    }
+    // Also what only the server can answer: an endless loop.
+    let watched = setup.with_variable("OWN_APP_WATCHDOG", "1");
+    let running = nginx::start(&watched, true).expect("nginx starts");
+    let stalled = get(&running, "/loop");
+    assert!(
+        stalled.text().starts_with("<h1>My own 504 Gateway Timeout</h1>"),
+        "{}",
+        stalled.text()
+    );
+}
+
+#[test]
 fn behind_nginx_as_cgi_and_over_http_it_is_the_same() {
     for setup in [setup(), in_its_own_runtime()] {
         for running in [

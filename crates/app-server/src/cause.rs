@@ -55,10 +55,11 @@ pub enum Cause {
 }
 
 /// A failure that the application reports instead of making a page for it: an extension of its response. The server
-/// logs it and makes the page ([`Host::error_page`](crate::Host::error_page)); the rest of the response is dropped.
+/// logs it and makes the page ([`Host::error_page`](crate::Host::error_page)). The response's headers stay, but for those that the
+/// page sets (`Retry-After` excepted). A body that is not empty is a page that some layer has made: it stays, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// The status.
+    /// The status: of a client or server error. Any other becomes a 500.
     pub status: StatusCode,
     /// What the visitor may read: sentences.
     pub message: Option<String>,
@@ -122,10 +123,16 @@ impl fmt::Display for Cause {
 impl Cause {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Cause::Failed(failed) => failed.status,
-            Cause::Panic(_) | Cause::BadResponse(_) | Cause::Crashed | Cause::ChildFailed(_) => {
-                StatusCode::INTERNAL_SERVER_ERROR
+            Cause::Failed(Failed { status, .. })
+                if status.is_client_error() || status.is_server_error() =>
+            {
+                *status
             }
+            Cause::Failed(_)
+            | Cause::Panic(_)
+            | Cause::BadResponse(_)
+            | Cause::Crashed
+            | Cause::ChildFailed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Cause::Overload(_)
             | Cause::Evicted(_)
             | Cause::NoProcess(_)

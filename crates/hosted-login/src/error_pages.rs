@@ -1,7 +1,8 @@
 //! Failures as the site's pages: those that the server reports, and those of the application's handlers.
 
 use app_server::{Cause, ErrorReport, Failed, Host};
-use axum::response::{IntoResponse, Response as AxumResponse};
+use axum::body::HttpBody as _;
+use axum::response::Response as AxumResponse;
 use bytes::Bytes;
 use http::Response;
 use site::{HttpError, Name};
@@ -36,13 +37,19 @@ impl Host for ErrorPages {
     }
 }
 
-/// Has the site log a handler's failure and make its page, instead of the server.
+/// Has the site log a handler's failure and make its page, instead of the server. What a layer has made a page of stays the
+/// server's to log.
 pub(crate) async fn as_page(mut response: AxumResponse) -> AxumResponse {
+    if response.body().size_hint().lower() > 0 {
+        return response;
+    }
     let Some(failed) = response.extensions_mut().remove::<Failed>() else { return response };
     let Failed { status, message, why } = failed;
     let error = HttpError::new(status).fault("application").cause(why);
-    match message {
-        Some(message) => error.message(message).into_response(),
-        None => error.into_response(),
-    }
+    let error = match message {
+        Some(message) => error.message(message),
+        None => error,
+    };
+    response.extensions_mut().insert(error);
+    response
 }

@@ -16,6 +16,7 @@ use crate::commands::run;
 #[cfg(feature = "tokio")]
 use crate::commands::run_in_this_tokio;
 use crate::config::{CommandLine, Configuration, Keys, Settings};
+use crate::error_pages::ErrorPages;
 use crate::findings::Findings;
 use crate::late_service::not_made;
 use crate::parts::Parts;
@@ -60,7 +61,7 @@ pub struct Application<B, M, K = KeepsNothing> {
     program: Program,
     about: String,
     runtime: Runtime,
-    error_page: Option<ErrorPage>,
+    error_pages: ErrorPages,
     parts: Parts,
     #[cfg_attr(not(feature = "store"), expect(dead_code, reason = "there is nothing to keep"))]
     keeps: K,
@@ -84,7 +85,7 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
             program,
             about,
             runtime,
-            error_page: None,
+            error_pages: ErrorPages::default(),
             parts: Parts::default(),
             keeps,
             marker: PhantomData,
@@ -140,11 +141,33 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> Application<B, M, K> {
     }
 
     /// Sets what visitors see when a request fails: a handler with an [`HttpError`](crate::HttpError), a panic, a crash, too many
-    /// requests. The pages after a crash are made in advance, so it says the same each time. Default: a few lines of
+    /// requests. The pages after a crash are made in advance, so it says the same each time, in 48 KiB at most. Default: a few lines of
     /// text with status and reference.
+    ///
+    /// The response gets the report's status; it is HTML, and kept by no cache, unless it says otherwise.
+    ///
+    /// ```no_run
+    /// use hosted::{Application, ErrorReport};
+    /// use http::Response;
+    ///
+    /// fn error_page(report: &ErrorReport) -> Response<String> {
+    ///     // Escape what handlers say if it repeats what a visitor has sent.
+    ///     let words = report.message().unwrap_or("Something went wrong.");
+    ///     let (status, base, reference) = (report.status, &report.base, &report.reference);
+    ///     Response::new(format!("<h1>{status}</h1><p>{words}<p>{reference}<p><a href='{base}/'>Home</a>"))
+    /// }
+    ///
+    /// # fn main() -> std::process::ExitCode {
+    /// # let router = axum::Router::<()>::new;
+    /// Application::new(router).error_page(error_page).main()
+    /// # }
+    /// ```
     #[must_use]
-    pub fn error_page(self, page: impl Fn(&ErrorReport) -> Response<Bytes> + 'static) -> Self {
-        Application { error_page: Some(Rc::new(page)), ..self }
+    pub fn error_page<P: Into<Bytes>>(
+        self,
+        page: impl Fn(&ErrorReport) -> Response<P> + 'static,
+    ) -> Self {
+        Application { error_pages: ErrorPages::made_by(page), ..self }
     }
 
     /// Serves the web server that started the program, or does what its arguments say. Returns the exit code.
@@ -195,7 +218,7 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
     }
 
     fn host(&self, _: &Settings<()>) -> Rc<dyn Host> {
-        Rc::new(ErrorPages(self.error_page.clone()))
+        self.error_pages.host()
     }
 
     async fn service(&self, start: Start) -> Result<B::Service, Failure> {
@@ -208,20 +231,6 @@ impl<M: 'static, B: Build<M>, K: WhatIsKept> App for Application<B, M, K> {
 
     fn run(&self, command: K::Commands, command_line: &CommandLine) -> Result<(), Failure> {
         K::run(self, command, command_line)
-    }
-}
-
-type ErrorPage = Rc<dyn Fn(&ErrorReport) -> Response<Bytes>>;
-
-/// The application's error pages, if it has some.
-struct ErrorPages(Option<ErrorPage>);
-
-impl Host for ErrorPages {
-    fn error_page(&self, report: &ErrorReport) -> Response<Bytes> {
-        match &self.0 {
-            Some(page) => page(report),
-            None => app_server::plain_text_page(report),
-        }
     }
 }
 
@@ -386,36 +395,5 @@ where
 
     async fn built(self) -> Result<S, Failure> {
         self.await.map_err(not_made)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use app_server::{BasePath, Cause, Failed};
-    use http::StatusCode;
-
-    use super::*;
-
-    #[test]
-    fn error_pages_are_the_applications_if_it_has_some() {
-        let failed = Failed { status: StatusCode::GONE, message: None, why: String::new() };
-        let report = ErrorReport {
-            status: failed.status,
-            reference: "7f3a".to_owned(),
-            base: BasePath::default(),
-            accept: None,
-            cause: Cause::Failed(failed),
-        };
-        let application = || Application::new(axum::Router::<()>::new);
-        let page =
-            |report: &ErrorReport| Response::new(format!("sorry, {}", report.reference).into());
-        let page_of = |host: Rc<dyn Host>| {
-            let page = host.error_page(&report);
-            String::from_utf8(page.into_body().to_vec()).unwrap()
-        };
-        let own = application().error_page(page).host(&Settings::default());
-        assert_eq!(page_of(own), "sorry, 7f3a");
-        let plain = application().host(&Settings::default());
-        assert_eq!(page_of(plain), "410 Gone\n\nReference: 7f3a\n");
     }
 }

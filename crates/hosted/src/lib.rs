@@ -21,7 +21,8 @@
 //! `app.rs` is what a program is made of, `parts.rs` what can be left out, `application.rs` the simplest one; `commands.rs` which command runs, with one
 //! file for each in `commands/`; `job.rs` what is left of it for a loop; `config.rs` its settings; `installation.rs` its
 //! files; `upgrade.rs` what is saved of the last version that passed its check; `late_service.rs` and `wrong_settings.rs`
-//! what visitors get instead of a service; `http_error.rs` what handlers return that fail; `store.rs` the rows that a program keeps; `cargo_project.rs` what `watch` builds;
+//! what visitors get instead of a service; `http_error.rs` what handlers return that fail, `error_pages.rs`
+//! what visitors see of it; `store.rs` the rows that a program keeps; `cargo_project.rs` what `watch` builds;
 //! `front.rs` how web servers describe requests; `mounted.rs` a layer for applications below a folder; `log.rs` where
 //! messages go, `threads.rs` and `processes.rs` what they say if there are several; `report.rs` what a command prints at
 //! its end; `launcher.rs` what the web server runs; `testing.rs` what tests of an application run in.
@@ -37,6 +38,7 @@ mod application;
 mod cargo_project;
 mod commands;
 pub mod config;
+mod error_pages;
 pub mod findings;
 mod flags;
 mod front;

@@ -182,6 +182,16 @@ impl StoreError {
         }
     }
 
+    /// Returns what visitors may be told, in whole sentences, if the store is unavailable: trying again may help. `None` for
+    /// mistakes ([`is_mistake`](Self::is_mistake)).
+    pub fn for_visitors(&self) -> Option<&'static str> {
+        match self {
+            error if error.is_mistake() => None,
+            StoreError::Busy | StoreError::Conflict => Some("The site is busy. Please try again."),
+            _ => Some("The site's data is unavailable. Its owner can find the cause in the log."),
+        }
+    }
+
     /// Returns whether the store is for other programs than this one, which only their owner can change: tables of another
     /// version, or a store that has moved.
     pub fn is_of_other_programs(&self) -> bool {

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Redirect};
 use axum::routing::{any, get, post};
 use futures_util::stream;
 use hosted::store::{Migration, Schema, Store, params};
-use hosted::{Application, HttpError};
+use hosted::{Application, ErrorReport, HttpError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -217,6 +217,15 @@ async fn visit(State(store): State<Store>, Path(page): Path<String>) -> Result<S
     Ok(format!("{}\n", visit.await?))
 }
 
+/// What its author makes of failures.
+fn error_page(report: &ErrorReport) -> http::Response<String> {
+    let (status, words) = (report.status, report.message().unwrap_or("It is our fault."));
+    http::Response::new(format!(
+        "<h1>My own {status}</h1><p>{words}<p>Reference: {}",
+        report.reference
+    ))
+}
+
 fn main() -> ExitCode {
     if std::env::var_os("OWN_APP_HAS_A_RUNTIME").is_some() {
         return serve_in_its_own_runtime();
@@ -228,5 +237,8 @@ fn main() -> ExitCode {
         Ok("command-line") => application.without_command_line(),
         _ => application,
     };
+    if std::env::var_os("OWN_APP_HAS_A_LOOK").is_some() {
+        application = application.error_page(error_page);
+    }
     application.main()
 }

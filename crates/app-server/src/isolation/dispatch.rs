@@ -4,10 +4,11 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
 
-use http::header::UPGRADE;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, RETRY_AFTER, UPGRADE, VARY};
 use http::{HeaderMap, Request, Response};
 
-use crate::cause::Cause;
+use crate::cause::{Cause, Failed};
 use crate::error_report::About;
 use crate::isolation::relay::Relay;
 use crate::isolation::{self, Limits};
@@ -15,6 +16,7 @@ use crate::recovery::Mark;
 use crate::request::application::{Application, InFlight, is_ended};
 use crate::request::body::Body;
 use crate::request::context::RequestContext;
+use crate::request::panic_guard::Foreign;
 use crate::request::permits::Arrival;
 use crate::request::response::ResponseBody;
 use crate::request::service::HttpService;
@@ -37,7 +39,13 @@ impl<S: HttpService> Application<S> {
         };
         let answered = match limits {
             None => match self.answer_here(request, mark, permit.arrival(), &about).await {
-                Ok((response, length)) => {
+                Ok((mut response, length)) => {
+                    let failed = response.extensions_mut().remove::<Failed>();
+                    if let Some(failed) = failed
+                        && let Some(page) = self.explain(failed, &mut response, &about)
+                    {
+                        return response.map(|_| ResponseBody::page(page));
+                    }
                     return response
                         .map(|body| ResponseBody::application(body, length, about, permit));
                 }
@@ -52,6 +60,34 @@ impl<S: HttpService> Application<S> {
             Ok(response) => response.map(|relay| ResponseBody::isolated(relay, about, permit)),
             Err(cause) => self.page(cause, &about).map(ResponseBody::page),
         }
+    }
+
+    /// Reports what the application has failed with. Returns a page for the response, unless a layer has made one.
+    #[cold]
+    fn explain(
+        &self,
+        failed: Failed,
+        response: &mut Response<Foreign<S::Content>>,
+        about: &About,
+    ) -> Option<Bytes> {
+        let mut page = self.page(Cause::Failed(failed), about);
+        // A body of unknown length may be an empty one that a layer has wrapped.
+        if response.body().size_hint().lower() > 0 {
+            return None;
+        }
+        *response.status_mut() = page.status();
+        let headers = response.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        if headers.contains_key(RETRY_AFTER) {
+            page.headers_mut().remove(RETRY_AFTER);
+        }
+        // Both depend on what they say, the response and the page.
+        let varies = page.headers_mut().remove(VARY);
+        headers.extend(std::mem::take(page.headers_mut()));
+        if let Some(varies) = varies {
+            headers.append(VARY, varies);
+        }
+        Some(page.into_body())
     }
 
     /// Describes a request for reports, returns the limits of an isolated one, and counts it as started.

@@ -6,7 +6,7 @@ use std::task::{Poll, ready};
 
 use http::{Request, Response};
 
-use crate::cause::{Cause, Failed};
+use crate::cause::Cause;
 use crate::error_report::About;
 use crate::recovery::Mark;
 use crate::request::application::{Application, is_ended};
@@ -32,9 +32,6 @@ impl<S: HttpService> Application<S> {
         about: &About,
     ) -> Result<(Response<Foreign<S::Content>>, Option<u64>), Cause> {
         let mut response = self.call(request, mark, arrival).await?;
-        if let Some(failed) = response.extensions_mut().remove::<Failed>() {
-            return Err(Cause::Failed(failed));
-        }
         let length = stated_length(&mut response, about).map_err(Cause::BadResponse)?;
         Ok((response.map(|body| Foreign::new(body, mark)), length))
     }

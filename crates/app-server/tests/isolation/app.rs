@@ -5,7 +5,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use app_server::isolation::Limits;
-use app_server::{ErrorReport, Host, Part, RequestContext, Settings};
+use app_server::{ErrorReport, Failed, Host, Part, RequestContext, Settings};
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::{Path as Below, Request};
@@ -30,6 +30,7 @@ fn routes() -> Router {
         .route("/count", any(count))
         .route("/echo", any(async |request: Request| Response::new(request.into_body())))
         .route("/stream", get(async || body_of(64, |_| {})))
+        .route("/failing", get(failing))
         .route("/empty", any(async || http::StatusCode::NO_CONTENT))
         .route("/said", get(async || println!("a line of the handler")))
         .route(
@@ -57,6 +58,16 @@ fn routes() -> Router {
         .route("/forever/{how}", get(forever))
         .route("/note/{text}", get(note))
         .route("/sleep", get(async || time::sleep(Duration::from_millis(200)).await))
+}
+
+async fn failing() -> Response<AxumBody> {
+    let mut response = Response::default();
+    response.extensions_mut().insert(Failed {
+        status: http::StatusCode::BAD_GATEWAY,
+        message: None,
+        why: "the other side is gone".to_owned(),
+    });
+    response
 }
 
 async fn describe_request(request: Request) -> String {

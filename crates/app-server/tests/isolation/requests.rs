@@ -24,8 +24,10 @@ fn an_isolated_request_is_like_any_other() {
         assert_eq!(response.status(), 200);
         let there = std::str::from_utf8(response.body()).unwrap();
         assert!(there.parse::<u32>().is_ok() && there != here, "{there}");
+        let response = client.get(true, "/isolated/failing").await;
+        assert_eq!((response.status(), response.body()), (502, &b"the other side is gone"[..]));
         // The head says the same as inline.
-        for path in ["/process", "/empty", "/nowhere", "/echo"] {
+        for path in ["/process", "/empty", "/nowhere", "/echo", "/failing"] {
             let head = |response: crate::client::Response| {
                 let text = response.text().split("\r\n\r\n").next().unwrap().to_owned();
                 (response.ended, text)

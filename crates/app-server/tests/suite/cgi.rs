@@ -20,6 +20,7 @@ const APPLICATION: &str = "TEST_APPLICATION";
 fn program() {
     let Ok(application) = std::env::var(APPLICATION) else { return };
     let router = match application.as_str() {
+        "failed_handlers" => crate::failed_handlers::router(),
         "responses" => crate::responses::router(),
         _ => router(),
     };

@@ -7,6 +7,7 @@ mod applications;
 mod cgi;
 mod client;
 mod deadlines;
+mod failed_handlers;
 mod failures;
 mod flow;
 mod http_conformance;

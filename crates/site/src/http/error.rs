@@ -157,13 +157,10 @@ impl IntoResponse for HttpError {
 /// A page without details for the visitor; cause and cure for the log.
 impl From<StoreError> for HttpError {
     fn from(error: StoreError) -> Self {
-        if error.is_mistake() {
-            return HttpError::new(StatusCode::INTERNAL_SERVER_ERROR).cause(error);
-        }
-        let message = match error {
-            StoreError::Busy | StoreError::Conflict => "The site is busy. Please try again.",
-            _ => "The site's data is unavailable. Its owner can find the cause in the log.",
+        let page = match error.for_visitors() {
+            Some(message) => HttpError::new(StatusCode::SERVICE_UNAVAILABLE).message(message),
+            None => HttpError::new(StatusCode::INTERNAL_SERVER_ERROR),
         };
-        HttpError::new(StatusCode::SERVICE_UNAVAILABLE).message(message).cause(error)
+        page.cause(error)
     }
 }
